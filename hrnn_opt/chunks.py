@@ -1,0 +1,125 @@
+"""A model's tensors, cut and packed into chunks of parameters.
+
+The rule costs one compiled program per array shape, so a network of hundreds
+of tensors is cut into few shapes: tensors above `PIECE` parameters into pieces
+of exactly that size (each piece has its own slot, so a step's temporaries are
+bounded by a piece, not by the largest tensor), all that is smaller is packed
+side by side. Inside a chunk each tensor starts a new row of `width`
+parameters; what a last row lacks is padding.
+"""
+
+import functools
+from typing import NamedTuple
+
+import numpy as np
+from keras import ops
+
+PIECE = 2**17
+"""Parameters of the largest piece. Part of the saved state's layout."""
+
+WIDTHS = tuple(2**k for k in range(4, 12))
+
+
+class Piece(NamedTuple):
+    """Elements [start, stop) of the flattened tensor number `tensor`."""
+
+    tensor: int
+    number: int  # 0, 1, ... within the tensor
+    start: int
+    stop: int
+
+    @property
+    def size(self) -> int:
+        """Number of parameters."""
+        return self.stop - self.start
+
+
+class Chunk(NamedTuple):
+    """Pieces that are updated together, as rows of equal width."""
+
+    pieces: tuple[Piece, ...]
+    padding: tuple[int, ...]  # parameters missing after each piece
+    owner: np.ndarray  # [R] number of the row's tensor
+    filled: np.ndarray  # [R] parameters of the row that are not padding
+
+
+def cut(tensor: int, size: int) -> list[Piece]:
+    """The pieces of one tensor."""
+    return [
+        Piece(tensor, number, start, min(start + PIECE, size))
+        for number, start in enumerate(range(0, size, PIECE))
+    ]
+
+
+@functools.lru_cache(maxsize=64)
+def plan(sizes: tuple[int, ...], uniform: bool = False) -> list[Chunk]:
+    """Packs the tensors' pieces into chunks of at most `PIECE` parameters.
+
+    Args:
+        sizes: number of parameters of each tensor.
+        uniform: pad all chunks to the same size, so that one program can map
+            over them.
+    """
+    pieces = [p for t, size in enumerate(sizes) for p in cut(t, size)]
+    width = _best_width([p.size for p in pieces if p.size < PIECE])
+    full = [[p] for p in pieces if p.size == PIECE]
+    packed, room = [], 0
+    for piece in (p for p in pieces if p.size < PIECE):
+        padded = -(-piece.size // width) * width
+        if padded > room:
+            packed.append([])
+            room = PIECE
+        packed[-1].append(piece)
+        room -= padded
+    groups = full + packed
+    same = PIECE if uniform and len(groups) > 1 else 0
+    return [_chunk(group, width, same) for group in groups]
+
+
+def _best_width(sizes: list[int]) -> int:
+    """The width that wastes least; a row costs about as much as 16 elements."""
+
+    def cost(width):
+        return sum(-(-n // width) * (width + 16) for n in sizes)
+
+    return min(WIDTHS, key=cost) if sizes else WIDTHS[-1]
+
+
+def _chunk(pieces: list[Piece], width: int, same: int) -> Chunk:
+    padding, owner, filled = [], [], []
+    for piece in pieces:
+        rows = -(-piece.size // width)
+        padding.append(rows * width - piece.size)
+        owner += [piece.tensor] * rows
+        filled += [width] * (rows - 1) + [width - padding[-1]]
+    missing = max(same - width * len(owner), 0)
+    padding[-1] += missing
+    owner += [pieces[-1].tensor] * (missing // width)
+    filled += [0] * (missing // width)
+    return Chunk(
+        tuple(pieces),
+        tuple(padding),
+        np.asarray(owner, "int32"),
+        np.asarray(filled, "int32"),
+    )
+
+
+def join(chunk: Chunk, parts: list):
+    """The pieces' arrays [..., n] side by side, with the padding (zeros)."""
+    padded = []
+    for part, missing in zip(parts, chunk.padding, strict=True):
+        padded.append(part)
+        if missing:
+            padded.append(ops.zeros((*part.shape[:-1], missing), part.dtype))
+    return padded[0] if len(padded) == 1 else ops.concatenate(padded, axis=-1)
+
+
+def split(chunk: Chunk, x) -> list:
+    """The inverse of `join`: one array [..., n] a piece."""
+    if len(chunk.pieces) == 1 and not chunk.padding[0]:
+        return [x]
+    ends = []
+    for piece, missing in zip(chunk.pieces, chunk.padding, strict=True):
+        begin = ends[-1] if ends else 0
+        ends += [begin + piece.size, begin + piece.size + missing]
+    return ops.split(x, ends[:-1], axis=-1)[::2]

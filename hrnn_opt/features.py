@@ -1,0 +1,82 @@
+"""What the Parameter RNN sees: Eqs. 1-4 and eta_rel (sections 3.2.2-3.2.4).
+
+Features lead: g is [1, ..., n]; g_bar, r, m are [S, ..., n].
+"""
+
+from keras import ops
+
+from hrnn_opt.numerics import safe_divide, safe_log
+
+LOGIT_RANGE = 60.0
+"""sigmoid(-60) = 9e-27: beyond, its square roots lose their derivatives."""
+
+
+def decays(logit, timescales: int):
+    """sigmoid(beta)^(2^-s) for s = 0..S-1, used by Eqs. 1 and 2.
+
+    Args:
+        logit: beta [1, ..., n], of the shortest timescale.
+        timescales: S. Each further timescale is twice as long: a square root.
+
+    Returns:
+        [S, ..., n].
+    """
+    decay = ops.sigmoid(ops.clip(logit, -LOGIT_RANGE, LOGIT_RANGE))
+    powers = [decay]
+    for _ in range(timescales - 1):
+        powers.append(ops.sqrt(powers[-1]))
+    return ops.concatenate(powers, axis=0)
+
+
+def first_gradient(g, r):
+    """Where a timescale sees its first non-zero gradient: r = 0, g != 0."""
+    return ops.logical_and(ops.equal(r, 0), ops.not_equal(g, 0))
+
+
+def gradient_average(g, g_bar, decay, first):
+    """Eq. 1: g_bar <- d g_bar + (1 - d) g.
+
+    Differs from the paper: at the first non-zero gradient g_bar is set to g,
+    so that m starts at size one.
+    """
+    return ops.where(first, g, decay * g_bar + (1 - decay) * g)
+
+
+def root_mean_square(g, g_bar, r, decay, first):
+    """Eq. 2 for r = sqrt(lambda): r <- sqrt(d r^2 + (1 - d) g_bar^2).
+
+    Nothing is squared out of range: both are divided by the larger one first,
+    whose derivative cancels (r is homogeneous), so it is held constant.
+
+    Differs from the paper: `g_bar` is the new average of Eq. 1, and the first
+    non-zero gradient sets r to abs(g).
+    """
+    larger = ops.stop_gradient(ops.maximum(r, ops.abs(g_bar)))
+    nonzero = larger > 0
+    scale = 1 / ops.where(nonzero, larger, ops.ones_like(larger))
+    old, new = r * scale, g_bar * scale
+    mean = decay * old * old + (1 - decay) * new * new
+    root = larger * ops.sqrt(ops.where(nonzero, mean, ops.ones_like(mean)))
+    return ops.where(first, ops.abs(g), root)
+
+
+def rescale(g_bar, r):
+    """Eq. 3: m = g_bar / sqrt(lambda), and 0 where nothing was seen yet."""
+    return safe_divide(g_bar, r)
+
+
+def relative_log_magnitude(r):
+    """Eq. 4: log lambda minus its mean over timescales; 0 where r = 0."""
+    log_lam = 2 * safe_log(r)
+    relative = log_lam - ops.mean(log_lam, axis=0, keepdims=True)
+    return ops.where(seen(r), relative, ops.zeros_like(relative))
+
+
+def seen(r):
+    """Where every timescale has seen a gradient: [1, ..., n] of booleans."""
+    return ops.min(r, axis=0, keepdims=True) > 0
+
+
+def relative_log_step(eta_bar, mean_eta_bar):
+    """eta_rel = eta_bar - its mean over all parameters (section 3.2.4)."""
+    return eta_bar - mean_eta_bar

@@ -1,0 +1,40 @@
+"""The gated recurrent unit of all three levels (Cho et al., 2014)."""
+
+from typing import Any, NamedTuple
+
+from keras import ops
+
+from hrnn_opt.numerics import column, linear
+
+
+class GRUParameters(NamedTuple):
+    """Weights of a cell with U units and I inputs."""
+
+    input_kernel: Any  # [3U, I]  rows: update z, reset k, candidate c
+    gate_kernel: Any  # [2U, U]
+    candidate_kernel: Any  # [U, U]
+    bias: Any  # [3U]
+
+
+def gru(p: GRUParameters, x, h, bias=None):
+    """One step: z, k = sigmoid(.); c = tanh(.); h <- z h + (1 - z) c.
+
+    Args:
+        p: the weights.
+        x: input [I, ...].
+        h: state [U, ...].
+        bias: what the levels above add to both gates and the candidate
+            (Eqs. 10-11), broadcastable to [3U, ...]; None adds nothing.
+
+    Returns:
+        The new state [U, ...].
+    """
+    units = h.shape[0]
+    offset = column(p.bias, x)
+    if bias is not None:
+        offset = offset + bias
+    driven = linear(p.input_kernel, x) + offset
+    gates = ops.sigmoid(driven[: 2 * units] + linear(p.gate_kernel, h))
+    z, k = gates[:units], gates[units:]
+    c = ops.tanh(driven[2 * units :] + linear(p.candidate_kernel, k * h))
+    return z * h + (1 - z) * c

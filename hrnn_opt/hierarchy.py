@@ -1,0 +1,52 @@
+"""How the levels talk to each other: the biases of Eq. 10, Eqs. 11 and 12.
+
+Tensor states are [Q, ..., T], the global state is [G, ..., 1].
+"""
+
+from typing import Any, NamedTuple
+
+from keras import ops
+
+from hrnn_opt.gru import gru
+from hrnn_opt.numerics import linear
+
+
+class SharedState(NamedTuple):
+    """The two upper levels."""
+
+    h_tensor: Any  # [Q, ..., T], None without Tensor RNN
+    h_global: Any  # [G, ..., 1], None without Global RNN
+
+
+def param_bias(meta, shared: SharedState):
+    """A_t h_tensor + A_g h_global of Eq. 10: [3P, ..., T], or None."""
+    if shared.h_tensor is None:
+        return None
+    bias = linear(meta.tensor_to_param, shared.h_tensor)
+    if shared.h_global is not None:
+        bias = bias + linear(meta.global_to_param, shared.h_global)
+    return bias
+
+
+def step_shared(meta, shared: SharedState, mean_h_x) -> SharedState:
+    """Eqs. 11-12.
+
+    h_tensor <- GRU_Q(mean over its parameters of [new h_param, x], h_tensor;
+    bias B_g h_global), then h_global <- GRU_G(mean over *all* tensors of the
+    new h_tensor, h_global).
+
+    Args:
+        meta: the meta-parameters.
+        shared: the old states.
+        mean_h_x: [P + inputs, ..., T].
+    """
+    if shared.h_tensor is None:
+        return shared
+    bias = None
+    if shared.h_global is not None:
+        bias = linear(meta.global_to_tensor, shared.h_global)
+    h_tensor = gru(meta.tensor_gru, mean_h_x, shared.h_tensor, bias)
+    if shared.h_global is None:
+        return SharedState(h_tensor, None)
+    mean = ops.mean(h_tensor, axis=-1, keepdims=True)
+    return SharedState(h_tensor, gru(meta.global_gru, mean, shared.h_global))

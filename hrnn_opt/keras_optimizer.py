@@ -1,0 +1,380 @@
+"""`HierarchicalRNN`: the rule as an ordinary Keras optimizer.
+
+The variables of the model hold the attended point phi while it trains; a slot
+holds the offset phi - theta. Weight decay, averaging and constraints act on
+theta.
+"""
+
+import contextlib
+import os
+import warnings
+
+import keras
+import numpy as np
+from keras import ops
+
+from hrnn_opt import backend, meta_parameters, persistence
+from hrnn_opt import weights as weights_files
+from hrnn_opt.config import RuleConfig
+from hrnn_opt.model_update import update_model
+from hrnn_opt.slots import Slots
+
+
+@keras.saving.register_keras_serializable(package="hrnn_opt")
+class HierarchicalRNN(keras.optimizers.Optimizer):
+    """A learned optimizer: a hierarchical RNN that reads gradients only.
+
+    Implements Wichrowska et al., "Learned Optimizers that Scale and
+    Generalize" (2017), sections 3.1-3.3. It needs neither the loss nor the
+    number of steps, and adapts the step length of every parameter itself.
+
+    With attention (3.2.1) gradients are taken at phi, ahead of the parameters
+    theta, so the model's variables hold phi during training. Add
+    `hrnn_opt.callbacks.AttentionSwap()` to `fit`, first in the list, to
+    validate and save at theta; in your own loop use `with
+    optimizer.at_theta():`. After `fit` the variables hold theta.
+
+    A step in which any gradient is NaN or infinite is skipped as a whole and
+    counted in `skipped_steps`. Sparse gradients (of an `Embedding`) are made
+    dense: rows never seen do not move, but the update costs as much as for a
+    dense layer of that size.
+
+    Args:
+        learning_rate: the *initial* step length of section 3.2.4: a float, a
+            `LearningRateSchedule` or a callable. Steps have a root mean square
+            of learning_rate * exp(eta) and the rule adapts eta; a schedule
+            scales the steps on top of that.
+        weights: meta-parameters: "pretrained" (in the package), None (fresh
+            random ones: for meta-training), or the path of a weights file.
+        config: a `RuleConfig`; a weights file brings its own, which this must
+            then equal.
+        seed: of the fresh meta-parameters, only used with `weights=None`; None
+            draws one, which `get_config` then tells.
+        name: of the optimizer.
+        **kwargs: every base argument of `keras.optimizers.Optimizer`:
+            `weight_decay`, `clipnorm`, `clipvalue`, `global_clipnorm`,
+            `use_ema`, `ema_momentum`, `ema_overwrite_frequency`,
+            `loss_scale_factor`, `gradient_accumulation_steps`.
+
+    Raises:
+        ValueError: an argument that makes no sense, a damaged weights file, or
+            one of another rule version.
+        FileNotFoundError: there is no such weights file.
+
+    Example:
+        ```python
+        model.compile(optimizer=HierarchicalRNN(), loss="mse")
+        model.fit(x, y, callbacks=[AttentionSwap()])
+        ```
+    """
+
+    def __init__(
+        self,
+        learning_rate=1e-3,
+        weights="pretrained",
+        config=None,
+        seed=None,
+        name="hierarchical_rnn",
+        **kwargs,
+    ):
+        super().__init__(learning_rate=learning_rate, name=name, **kwargs)
+        self.weights_name = weights
+        self.config, self._initial_vector, self.weights_sha256, self.seed = (
+            _resolve(weights, config, seed)
+        )
+        self._missing_weights = None
+        self._slots = None
+        self.swapped_by_callback = False
+        self._warned_of_swap = False
+        self._skips_reported = 0
+        self._constrained_now = frozenset()
+
+    def build(self, variables):
+        """Creates the state for a list of model variables."""
+        if self.built:
+            return
+        variables = list(variables)
+        backend.check_strategy()
+        super().build(variables)
+        self._slots = Slots(
+            self.config, self._initial_vector, variables, self.add_variable
+        )
+
+    @property
+    def skipped_steps(self) -> int:
+        """Steps skipped because a gradient was NaN or infinite."""
+        return int(self._slots.skipped) if self.built else 0
+
+    # One step.
+
+    def apply(self, grads, trainable_variables=None):
+        """As in Keras; constraints act on theta."""
+        grads = list(grads)
+        if self._missing_weights is not None:
+            raise self._missing_weights
+        if trainable_variables is not None:
+            trainable_variables = list(trainable_variables)
+            if not self.built:
+                with keras.name_scope(self.name):
+                    self.build(trainable_variables)
+            self._check_variables_are_known(trainable_variables)
+        self._warn_of_missing_swap()
+        # Keras constrains the variables at the end of `apply`, whatever they
+        # hold: those with a constraint hold theta meanwhile.
+        constrained = []
+        if self.built and self.config.attention:
+            constrained = [
+                (v, self._get_variable_index(v))
+                for v, g in zip(
+                    trainable_variables or self._trainable_variables,
+                    grads,
+                    strict=False,
+                )
+                if g is not None and getattr(v, "constraint", None) is not None
+            ]
+        for variable, t in constrained:
+            variable.assign(variable - self._separation(t, variable))
+        self._constrained_now = frozenset(t for _, t in constrained)
+        try:
+            super().apply(grads, trainable_variables)
+        finally:
+            self._constrained_now = frozenset()
+        for variable, t in constrained:
+            variable.assign(variable + self._separation(t, variable))
+        if backend.executing_eagerly():
+            self._warn_of_skips()
+
+    def _backend_update_step(self, grads, trainable_variables, learning_rate):
+        """The one hook of Keras that sees all tensors at once."""
+        pairs = [
+            (self._get_variable_index(v), v, g)
+            for v, g in zip(trainable_variables, grads, strict=True)
+            if np.prod(v.shape)
+        ]
+        if not pairs:
+            return
+        tensors, variables, grads = zip(*pairs, strict=True)
+        dtype = self._slots.dtype
+        lr = ops.cast(learning_rate, dtype)
+        one = ops.ones((), dtype)
+        decay = [
+            one - lr * self.weight_decay
+            if self.weight_decay and self._use_weight_decay(v)
+            else one
+            for v in variables
+        ]
+        update_model(
+            self.config,
+            self._slots,
+            tensors,
+            variables,
+            grads,
+            lr,
+            decay,
+            self._constrained_now,
+        )
+
+    def _apply_weight_decay(self, variables):
+        """Nothing here: theta decays as part of the step."""
+
+    # What separates the variables from theta.
+
+    def _separation(self, t, variable):
+        """What the variable holds minus theta."""
+        if not self.config.attention or t in self._constrained_now:
+            return ops.zeros((), variable.dtype)
+        held = 1 - ops.cast(self._slots.holds_theta, self._slots.dtype)
+        return ops.cast(held * self._slots.offsets[t], variable.dtype)
+
+    def _update_model_variables_moving_average(self, trainable_variables):
+        """Averages theta."""
+        theta = [
+            v - self._separation(self._get_variable_index(v), v)
+            for v in trainable_variables
+        ]
+        super()._update_model_variables_moving_average(theta)
+
+    def _overwrite_model_variables_with_average_value(
+        self, trainable_variables
+    ):
+        """theta becomes its average; phi keeps its distance."""
+        super()._overwrite_model_variables_with_average_value(
+            trainable_variables
+        )
+        for v in trainable_variables:
+            v.assign(v + self._separation(self._get_variable_index(v), v))
+
+    # The swap between phi and theta, in host code.
+
+    @property
+    def holds_theta(self) -> bool:
+        """Whether the variables hold theta now, and not phi."""
+        if not (self.built and self.config.attention):
+            return True
+        return bool(int(self._slots.holds_theta))
+
+    def swap_to_theta(self) -> bool:
+        """Puts theta into the variables, to evaluate or save.
+
+        Returns:
+            Whether anything was to be done: False if they held it already.
+        """
+        if self.holds_theta:
+            return False
+        for t, v in enumerate(self._trainable_variables):
+            v.assign(v - self._separation(t, v))
+        self._slots.holds_theta.assign(1)
+        return True
+
+    def swap_to_phi(self) -> bool:
+        """Puts the attended point into the variables, to train.
+
+        Returns:
+            Whether anything was to be done.
+        """
+        if not self.config.attention or not self.holds_theta or not self.built:
+            return False
+        self._slots.holds_theta.assign(0)
+        for t, v in enumerate(self._trainable_variables):
+            v.assign(v + self._separation(t, v))
+        return True
+
+    @contextlib.contextmanager
+    def at_theta(self):
+        """`with optimizer.at_theta(): evaluate()`, in a custom loop."""
+        self.swapped_by_callback = True
+        swapped = self.swap_to_theta()
+        try:
+            yield
+        finally:
+            if swapped:
+                self.swap_to_phi()
+
+    def finalize_variable_values(self, var_list):
+        """The end of `fit`: theta (or its average) stays in the variables."""
+        if self.built:
+            self.swap_to_theta()
+            self._warn_of_skips()
+        super().finalize_variable_values(var_list)
+
+    def _warn_of_missing_swap(self):
+        if not self.config.attention or self.swapped_by_callback:
+            return
+        if not self._warned_of_swap:
+            self._warned_of_swap = True
+            warnings.warn(
+                "HierarchicalRNN trains at an attended point ahead of the "
+                "parameters. To validate and save at the parameters "
+                "themselves, pass callbacks=[hrnn_opt.callbacks."
+                "AttentionSwap(), ...] to `fit`, or evaluate inside `with "
+                "optimizer.at_theta():` in your own loop. After `fit` the "
+                "model holds the parameters in any case.",
+                stacklevel=3,
+            )
+
+    def _warn_of_skips(self):
+        skipped = self.skipped_steps
+        if skipped and not self._skips_reported:
+            warnings.warn(
+                f"HierarchicalRNN skipped {skipped} step(s) because a gradient "
+                "was NaN or infinite; `optimizer.skipped_steps` goes on "
+                "counting.",
+                stacklevel=3,
+            )
+        self._skips_reported = skipped
+
+    # Saving.
+
+    def get_config(self):
+        """The arguments, and the sha256 of the weights."""
+        config = super().get_config()
+        name = self.weights_name
+        config.update(
+            weights=name if name is None else str(name),
+            config=self.config.to_dict(),
+            seed=self.seed,
+            weights_sha256=self.weights_sha256,
+        )
+        return config
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        """The inverse of `get_config`.
+
+        A saved model brings its meta-parameters in its state, so it loads even
+        where the weights file is missing or has changed; without such a state
+        the first step raises the error.
+        """
+        config = dict(config)
+        sha256, name = config.pop("weights_sha256"), config["weights"]
+        missing = None
+        if name is not None:
+            missing = _why_not_loadable(name, sha256)
+        if missing is not None:
+            config.update(weights=None, seed=0)
+        optimizer = super().from_config(config, custom_objects)
+        if missing is not None:
+            optimizer.weights_name, optimizer.weights_sha256 = name, sha256
+            optimizer.seed = None
+            optimizer._missing_weights = missing
+        return optimizer
+
+    def save_own_variables(self, store):
+        """The state, with the versions it belongs to."""
+        super().save_own_variables(store)
+        persistence.write_header(store, self.config)
+
+    def load_own_variables(self, store):
+        """The state; one of another version or config is refused by name."""
+        if persistence.check(store, self.name, self.config, self.variables):
+            for k, variable in enumerate(self.variables):
+                variable.assign(store[str(k)])
+            self._missing_weights = None
+
+
+def _resolve(name, config, seed):
+    """Config, flat meta-parameters, sha256 and seed of the constructor."""
+    if isinstance(config, dict):
+        config = RuleConfig.from_dict(config)
+    if config is not None and not isinstance(config, RuleConfig):
+        raise ValueError(
+            "Argument `config` must be a RuleConfig or None. "
+            f"Received: config={config!r}"
+        )
+    if seed is not None and (type(seed) is not int or seed < 0):
+        raise ValueError(
+            "Argument `seed` must be an integer of at least 0, or None. "
+            f"Received: seed={seed!r}"
+        )
+    if name is None:
+        config = config or RuleConfig()
+        if seed is None:
+            seed = int(np.random.SeedSequence().generate_state(1)[0])
+        vector = meta_parameters.initial_vector(config, seed)
+        return config, vector, None, seed
+    if not isinstance(name, (str, os.PathLike)):
+        raise ValueError(
+            "Argument `weights` must be a name, a path or None. "
+            f"Received: weights={name!r}"
+        )
+    loaded = weights_files.load(name)
+    if config not in (None, loaded.config):
+        raise ValueError(
+            f"Argument `config` must equal that of weights={str(name)!r}, "
+            f"{loaded.config}, or be None. Received: config={config}"
+        )
+    return loaded.config, loaded.vector, loaded.sha256, seed
+
+
+def _why_not_loadable(name, sha256):
+    """The error that a weights file's absence or change is, or None."""
+    try:
+        found = weights_files.load(name).sha256
+    except (FileNotFoundError, ValueError) as error:
+        return error
+    if found == sha256:
+        return None
+    return ValueError(
+        f"weights={name!r} no longer names the file this optimizer was made "
+        f"with: expected sha256 {sha256}. Received: {found}"
+    )

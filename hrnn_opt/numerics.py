@@ -1,0 +1,51 @@
+"""Operations that are unsafe at zero, made safe once.
+
+Value *and* first and second derivative are finite: the meta-gradient goes
+through all of them twice, and a plain `where` around an infinite branch would
+make it NaN.
+"""
+
+import keras
+from keras import ops
+
+
+def safe_divide(a, b):
+    """a / b, and 0 (with zero derivatives) where b = 0."""
+    nonzero = ops.not_equal(b, 0)
+    quotient = a / ops.where(nonzero, b, ops.ones_like(b))
+    return ops.where(nonzero, quotient, ops.zeros_like(quotient))
+
+
+def safe_log(a):
+    """log a, and 0 (with zero derivatives) where a = 0; a >= 0."""
+    return ops.log(ops.where(a > 0, a, ops.ones_like(a)))
+
+
+def safe_sqrt(a):
+    """sqrt a, and 0 (with zero derivatives) where a = 0; a >= 0."""
+    positive = a > 0
+    root = ops.sqrt(ops.where(positive, a, ops.ones_like(a)))
+    return ops.where(positive, root, ops.zeros_like(root))
+
+
+def linear(kernel, x):
+    """W x over a leading feature axis: [o, f] and [f, ...] give [o, ...].
+
+    One matrix product whatever the number of trailing axes, since parameters
+    lie contiguous on the last ones.
+    """
+    shape = x.shape
+    y = ops.matmul(kernel, ops.reshape(x, (shape[0], -1)))
+    return ops.reshape(y, (kernel.shape[0], *shape[1:]))
+
+
+def column(vector, like):
+    """A vector [f] as [f, 1, ..., 1], to broadcast against `like` [f, ...]."""
+    return ops.reshape(vector, (-1,) + (1,) * (len(like.shape) - 1))
+
+
+def select(keep, new, old):
+    """`new` where `keep`, else `old`, over two like records of tensors."""
+    return keras.tree.map_structure(
+        lambda n, o: ops.where(keep, n, o), new, old
+    )

@@ -1,0 +1,74 @@
+"""What stands in a saved model beside the optimizer's variables.
+
+Keras stores optimizer state by position, so a file of another state layout,
+rule version or config would load into the wrong places, silently.
+"""
+
+import json
+import warnings
+
+import numpy as np
+
+from hrnn_opt.config import RULE_VERSION, RuleConfig
+from hrnn_opt.slots import STATE_VERSION
+
+HEADER = "hrnn_opt"
+
+
+def _header(config: RuleConfig) -> dict:
+    return {
+        "state_version": STATE_VERSION,
+        "rule_version": RULE_VERSION,
+        "config": config.to_dict(),
+    }
+
+
+def write_header(store, config: RuleConfig):
+    """Adds versions and config to the store, as the bytes of a JSON text."""
+    text = json.dumps(_header(config), sort_keys=True)
+    store[HEADER] = np.frombuffer(text.encode(), "uint8")
+
+
+def check(store, name: str, config: RuleConfig, variables) -> bool:
+    """Whether the store can be loaded into `variables`.
+
+    Args:
+        store: what a saved file holds for this optimizer.
+        name: of the optimizer, for messages.
+        config: of the optimizer.
+        variables: of the optimizer, in order.
+
+    Returns:
+        False, after a warning, for the state of a different optimizer or of an
+        optimizer not built yet (as Keras does).
+
+    Raises:
+        ValueError: another version, config, or shapes. Nothing was loaded.
+    """
+    keys = set(store.keys())
+    if HEADER not in keys or len(keys) != len(variables) + 1:
+        warnings.warn(
+            f"Skipping the state of optimizer '{name}': it has "
+            f"{len(variables)} variables, the file {len(keys)} entries"
+            f"{'' if HEADER in keys else ' of a different optimizer'}. Is the "
+            "optimizer built, and the model the same?",
+            stacklevel=3,
+        )
+        return False
+    found = json.loads(bytes(np.asarray(store[HEADER])).decode())
+    expected = _header(config)
+    for key, value in expected.items():
+        if found.get(key) != value:
+            raise ValueError(
+                f"The saved state of optimizer '{name}' has another {key}: "
+                f"expected {value}. Received: {found.get(key)}"
+            )
+    for k, variable in enumerate(variables):
+        shape = tuple(store[str(k)].shape)
+        if shape != tuple(variable.shape):
+            raise ValueError(
+                f"The saved state of optimizer '{name}' does not fit this "
+                f"model: expected shape {tuple(variable.shape)} for "
+                f"{variable.path}. Received: {shape}"
+            )
+    return True

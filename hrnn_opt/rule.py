@@ -1,0 +1,235 @@
+"""One step of the learned optimizer, composed of the equations' homes.
+
+Pure functions of tensors, in the order of a step: `sense`
+(element-wise, what every parameter does), `hierarchy.step_shared` (the two upper
+levels), `step_scales` and `advance` (move). The Keras optimizer calls them on pieces
+of a model, one after the other; `step` composes them in one go, for B problem
+instances at once, and can be differentiated twice.
+
+Shapes: features lead, parameters are contiguous on the last axis, so a
+parameter array is [F, ..., R, width] (see `segments`).
+"""
+
+from typing import Any, NamedTuple
+
+from keras import ops
+
+from hrnn_opt import features, hierarchy, readout, step_length
+from hrnn_opt.config import RuleConfig
+from hrnn_opt.gru import gru
+from hrnn_opt.hierarchy import SharedState
+from hrnn_opt.meta_parameters import MetaParameters
+from hrnn_opt.numerics import select
+from hrnn_opt.segments import Segments
+
+
+class ParamState(NamedTuple):
+    """What every parameter remembers."""
+
+    h: Any  # [P, ..., R, width]
+    g_bar: Any  # [S, ..., R, width]
+    r: Any  # [S, ..., R, width]  sqrt(lambda)
+    eta_bar: Any  # [1, ..., R, width], None without relative learning rate
+
+
+class RuleState(NamedTuple):
+    """The whole optimizer's memory of one problem (or of B problems)."""
+
+    param: ParamState
+    shared: SharedState
+    skipped: Any  # [...] number of steps skipped for a non-finite gradient
+
+
+class Sensed(NamedTuple):
+    """What `sense` hands on to the other two."""
+
+    h_x: Any  # [P + inputs, ...]  what the Tensor RNN averages
+    d: Any  # [directions, ...]    0 where no gradient was seen yet
+    u: Any  # [directions, ...]    exp(eta) d
+    seen: Any  # [1, ...]          1 where a gradient was seen
+
+
+def initial_param_state(config: RuleConfig, meta: MetaParameters, shape):
+    """State of parameters that have seen nothing: arrays [F, *shape]."""
+
+    def zeros(rows):
+        return ops.zeros((rows, *shape), meta.h_param.dtype)
+
+    h = ops.reshape(meta.h_param, (-1,) + (1,) * len(shape))
+    return ParamState(
+        ops.broadcast_to(h, (config.param_units, *shape)),
+        zeros(config.timescales),
+        zeros(config.timescales),
+        zeros(1) if config.relative_learning_rate else None,
+    )
+
+
+def initial_shared_state(meta: MetaParameters, lead, tensors: int):
+    """States of the Tensor RNNs [Q, *lead, T] and Global RNN [G, *lead, 1]."""
+
+    def repeat(vector, last):
+        if vector is None:
+            return None
+        column = ops.reshape(vector, (-1,) + (1,) * (len(lead) + 1))
+        return ops.broadcast_to(column, (vector.shape[0], *lead, last))
+
+    return SharedState(repeat(meta.h_tensor, tensors), repeat(meta.h_global, 1))
+
+
+def initial_state(
+    config: RuleConfig, meta: MetaParameters, segments: Segments, lead=()
+) -> RuleState:
+    """State before the first step; `lead` is (B,) for B instances."""
+    shape = (*lead, segments.rows, segments.width)
+    return RuleState(
+        initial_param_state(config, meta, shape),
+        initial_shared_state(meta, lead, len(segments.sizes)),
+        ops.zeros(lead, "int32"),
+    )
+
+
+def sense(
+    config: RuleConfig,
+    meta: MetaParameters,
+    state: ParamState,
+    g,
+    bias=None,
+    mean_eta_bar=0.0,
+) -> tuple[ParamState, Sensed]:
+    """Eqs. 1-4, 10, 13, 7-9: everything that is element-wise.
+
+    Args:
+        config: the features in use.
+        meta: the meta-parameters.
+        state: the parameters' memory.
+        g: finite gradients at phi, [1, ..., R, width].
+        bias: of the upper levels, [3P, ..., R, 1], or None.
+        mean_eta_bar: mean of eta_bar over all parameters of the problem.
+
+    Returns:
+        The new state, and what the other functions need.
+    """
+    logits = readout.momentum_logits(meta, state.h)
+    decay_g = features.decays(logits[:1], config.timescales)
+    decay_lam = features.decays(logits[1:], config.timescales)
+    first = features.first_gradient(g, state.r)
+    g_bar = features.gradient_average(g, state.g_bar, decay_g, first)
+    r = features.root_mean_square(g, g_bar, state.r, decay_lam, first)
+    m = features.rescale(g_bar, r) if config.dynamic_input_scaling else g_bar
+    x = [m]
+    if config.relative_log_magnitudes:
+        x.append(features.relative_log_magnitude(r))
+    if config.relative_learning_rate:
+        x.append(features.relative_log_step(state.eta_bar, mean_eta_bar))
+    x = ops.concatenate(x, axis=0)
+    h = gru(meta.param_gru, x, state.h, bias)
+    seen = features.seen(r)
+    d = readout.directions(meta, h, m)
+    d = ops.where(seen, d, ops.zeros_like(d))
+    u, eta_bar = d, None
+    if config.direction_length:
+        eta = readout.log_step_change(meta, h)
+        if config.relative_learning_rate:
+            gamma = ops.sigmoid(meta.step_momentum[0])
+            eta, eta_bar = step_length.update_log_step(
+                state.eta_bar, eta, gamma
+            )
+        if config.attention:
+            c = meta.attention_offset[0]
+            eta_phi = step_length.attended_log_step(eta, c)
+            eta = ops.concatenate([eta, eta_phi], axis=0)
+        u = step_length.unscaled_step(d, eta)
+    new = ParamState(h, g_bar, r, eta_bar)
+    h_x = ops.concatenate([h, x], axis=0)
+    return new, Sensed(h_x, d, u, ops.cast(seen, d.dtype))
+
+
+def step_scales(config: RuleConfig, d_squared, count, lr):
+    """What `u` is multiplied by to be a step (Eqs. 5-6), for each tensor.
+
+    Args:
+        config: the features in use.
+        d_squared: sums of d^2, [directions, ..., T].
+        count: number of parameters that have seen a gradient, [1, ..., T].
+        lr: learning rate, a scalar or [..., 1].
+    """
+    if not config.direction_length:
+        return lr * ops.ones_like(d_squared)
+    return step_length.step_scale(d_squared, count, lr)
+
+
+def advance(config: RuleConfig, theta, u, scale, decay=1.0):
+    """The new theta and phi from `u` and `scale` (Eqs. 5-6, section 3.2.1)."""
+    steps = scale * u
+    delta_phi = steps[1:] if config.attention else None
+    return step_length.move(theta, steps[:1], delta_phi, decay)
+
+
+def step(
+    config: RuleConfig,
+    meta: MetaParameters,
+    segments: Segments,
+    state: RuleState,
+    theta,
+    phi,
+    g,
+    lr,
+):
+    """One step on one problem, or on B problems side by side.
+
+    A step with a NaN or infinite gradient anywhere in an instance leaves that
+    instance as it was, and is counted in its `state.skipped`.
+
+    Args:
+        config: the features in use.
+        meta: the meta-parameters.
+        segments: where the problem's tensors lie.
+        state: memory, from `initial_state` or an earlier step.
+        theta: parameters, [..., N], tensors one after another.
+        phi: attended parameters, [..., N].
+        g: gradient at phi, [..., N].
+        lr: learning rate, a scalar or [...].
+
+    Returns:
+        The new theta, phi and state.
+    """
+    g = segments.to_rows(g)
+    lead = g.shape[1:-2]
+    finite = ops.all(ops.isfinite(g), axis=(0, -2, -1))
+    g = ops.where(ops.reshape(finite, (*lead, 1, 1)), g, ops.zeros_like(g))
+
+    bias = hierarchy.param_bias(meta, state.shared)
+    mean_eta_bar = 0.0
+    if config.relative_learning_rate:
+        total = ops.sum(state.param.eta_bar, axis=(-2, -1), keepdims=True)
+        mean_eta_bar = total / segments.total_size
+    param, sensed = sense(
+        config,
+        meta,
+        state.param,
+        g,
+        None if bias is None else segments.spread(bias),
+        mean_eta_bar,
+    )
+    sizes = ops.cast(segments.sizes, g.dtype)
+    mean_h_x = segments.total(sensed.h_x) / sizes
+    shared = hierarchy.step_shared(meta, state.shared, mean_h_x)
+    scale = step_scales(
+        config,
+        segments.total(sensed.d * sensed.d),
+        segments.total(sensed.seen),
+        ops.reshape(lr, (*lr.shape, 1)) if hasattr(lr, "shape") else lr,
+    )
+    moved = advance(
+        config, segments.to_rows(theta), sensed.u, segments.spread(scale)
+    )
+    new = tuple(segments.from_rows(x) for x in moved)
+
+    keep = ops.reshape(finite, (*lead, 1))
+    theta, phi = select(keep, new, (theta, phi))
+    kept = RuleState(
+        select(ops.expand_dims(keep, -1), param, state.param),
+        select(keep, shared, state.shared),
+        state.skipped + ops.cast(ops.logical_not(finite), "int32"),
+    )
+    return theta, phi, kept

@@ -1,0 +1,112 @@
+"""The optimizer's memory of a model, as Keras variables.
+
+One packed slot [state_rows, n] a piece of a tensor (see `chunks`), one offset
+phi - theta a tensor, and the state of the two upper levels.
+"""
+
+import functools
+
+import keras
+import numpy as np
+from keras import ops
+
+from hrnn_opt import chunks, kernels, meta_parameters, rule
+from hrnn_opt.config import RuleConfig
+from hrnn_opt.hierarchy import SharedState
+
+STATE_VERSION = 1
+"""Changes with the number, order or shape of these variables."""
+
+
+def float_type(variables) -> str:
+    """The state's type: float64 if a variable is, else float32.
+
+    Raises:
+        ValueError: a variable does not hold floats.
+    """
+    types = {}
+    for variable in variables:
+        types[variable.name] = keras.backend.standardize_dtype(variable.dtype)
+        if "float" not in types[variable.name]:
+            raise ValueError(
+                "HierarchicalRNN trains variables of floats. Received: "
+                f"{variable.name} of dtype {types[variable.name]}"
+            )
+    return "float64" if "float64" in types.values() else "float32"
+
+
+class Slots:
+    """Variables, created in a fixed order.
+
+    Args:
+        config: the features in use.
+        vector: flat meta-parameters; they are part of the saved state.
+        variables: of the model.
+        add_variable: as `keras.optimizers.Optimizer.add_variable`.
+    """
+
+    def __init__(self, config: RuleConfig, vector, variables, add_variable):
+        self.dtype = float_type(variables)
+        self._add_variable = add_variable
+        vector = np.asarray(vector, self.dtype)
+        self._config = config
+        self._meta = functools.partial(
+            meta_parameters.unflatten, config, vector
+        )
+        tensors = len(variables)
+        self.meta_vector = self._add(
+            "meta_parameters", vector.shape, lambda: vector
+        )
+        self.shared = SharedState(
+            self._add_shared("h_tensor", config.tensor_units, tensors)
+            if config.tensor_rnn
+            else None,
+            self._add_shared("h_global", config.global_units, 1)
+            if config.global_rnn
+            else None,
+        )
+        self.skipped = self._add("skipped_steps", (), lambda: 0, "int32")
+        self.holds_theta = self._add("holds_theta", (), lambda: 0, "int32")
+        self.sizes = [int(np.prod(v.shape)) for v in variables]
+        self.states, self.offsets = [], []
+        for t, variable in enumerate(variables):
+            self.states.append(
+                [
+                    self._add_state(piece)
+                    for piece in chunks.cut(t, self.sizes[t])
+                ]
+            )
+            offset = None
+            if config.attention:
+                offset = add_variable(
+                    shape=variable.shape, dtype=self.dtype, name=f"offset_{t}"
+                )
+            self.offsets.append(offset)
+
+    def _add(self, name, shape, value, dtype=None):
+        """A variable; `value` is called where graphs may not be built."""
+        return self._add_variable(
+            shape=shape,
+            dtype=dtype or self.dtype,
+            initializer=lambda shape, dtype: ops.cast(value(), dtype),
+            name=name,
+        )
+
+    def _add_shared(self, level, units, tensors):
+        def value():
+            state = rule.initial_shared_state(self._meta(), (), tensors)
+            return getattr(state, level)
+
+        return self._add(level, (units, tensors), value)
+
+    def _add_state(self, piece):
+        shape = (self._config.state_rows, piece.size)
+
+        def value():
+            return kernels.pack(
+                rule.initial_param_state(
+                    self._config, self._meta(), (piece.size,)
+                )
+            )
+
+        return self._add(f"state_{piece.tensor}_{piece.number}", shape, value)
