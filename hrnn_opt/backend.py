@@ -33,6 +33,23 @@ def one_program() -> bool:
     return NAME == "jax"
 
 
+def run_if(condition, function, variables):
+    """Runs `function`, which assigns `variables`, only if `condition` holds.
+
+    JAX has no conditional assignment: there both values are computed.
+    """
+    if NAME == "tensorflow" and not tf.executing_eagerly():
+        tf.cond(condition, lambda: [function(), 0][1], lambda: 0)
+    elif NAME != "jax":
+        if condition:
+            function()
+    else:
+        old = [variable.value for variable in variables]
+        function()
+        for variable, value in zip(variables, old, strict=True):
+            variable.assign(jax.numpy.where(condition, variable.value, value))
+
+
 def executing_eagerly() -> bool:
     """Whether values can be read now, in host code."""
     return NAME != "tensorflow" or tf.executing_eagerly()

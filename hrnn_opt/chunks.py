@@ -17,6 +17,9 @@ from keras import ops
 PIECE = 2**17
 """Parameters of the largest piece. Part of the saved state's layout."""
 
+UNROLLED = 8
+"""Chunks compiled one by one inside one program, about a second each."""
+
 WIDTHS = tuple(2**k for k in range(4, 12))
 
 
@@ -40,7 +43,7 @@ class Chunk(NamedTuple):
     pieces: tuple[Piece, ...]
     padding: tuple[int, ...]  # parameters missing after each piece
     owner: np.ndarray  # [R] number of the row's tensor
-    filled: np.ndarray  # [R] parameters of the row that are not padding
+    filled: np.ndarray | None  # [R] parameters that are not padding
 
 
 def cut(tensor: int, size: int) -> list[Piece]:
@@ -51,15 +54,29 @@ def cut(tensor: int, size: int) -> list[Piece]:
     ]
 
 
-@functools.lru_cache(maxsize=64)
-def plan(sizes: tuple[int, ...], uniform: bool = False) -> list[Chunk]:
-    """Packs the tensors' pieces into chunks of at most `PIECE` parameters.
+class Plan(NamedTuple):
+    """All chunks of a step."""
+
+    chunks: tuple[Chunk, ...]
+    mapped: bool  # one program maps over them, so they have the same shape
+
+
+def plan(sizes: tuple[int, ...], one_program: bool) -> Plan:
+    """Packs tensors into chunks.
 
     Args:
         sizes: number of parameters of each tensor.
-        uniform: pad all chunks to the same size, so that one program can map
-            over them.
+        one_program: whether the chunks end up in one compiled program, where
+            compiling each alone would take too long.
     """
+    chunks = _pack(sizes, uniform=False)
+    if one_program and len(chunks) > UNROLLED:
+        return Plan(_pack(sizes, uniform=True), mapped=True)
+    return Plan(chunks, mapped=False)
+
+
+@functools.lru_cache(maxsize=64)
+def _pack(sizes: tuple[int, ...], uniform: bool) -> tuple[Chunk, ...]:
     pieces = [p for t, size in enumerate(sizes) for p in cut(t, size)]
     width = _best_width([p.size for p in pieces if p.size < PIECE])
     full = [[p] for p in pieces if p.size == PIECE]
@@ -72,8 +89,16 @@ def plan(sizes: tuple[int, ...], uniform: bool = False) -> list[Chunk]:
         packed[-1].append(piece)
         room -= padded
     groups = full + packed
-    same = PIECE if uniform and len(groups) > 1 else 0
-    return [_chunk(group, width, same) for group in groups]
+    if len(pieces) == 1:
+        width = pieces[0].size
+    same = PIECE if uniform else 0
+    planned = tuple(_chunk(group, width, same) for group in groups)
+    if uniform:
+        return planned
+    return tuple(
+        chunk if any(chunk.padding) else chunk._replace(filled=None)
+        for chunk in planned
+    )
 
 
 def _best_width(sizes: list[int]) -> int:

@@ -16,7 +16,7 @@ from keras import ops
 from hrnn_opt import backend, meta_parameters, persistence
 from hrnn_opt import weights as weights_files
 from hrnn_opt.config import RuleConfig
-from hrnn_opt.model_update import update_model
+from hrnn_opt.model_update import Target, update_model
 from hrnn_opt.slots import Slots
 
 
@@ -146,33 +146,27 @@ class HierarchicalRNN(keras.optimizers.Optimizer):
 
     def _backend_update_step(self, grads, trainable_variables, learning_rate):
         """The one hook of Keras that sees all tensors at once."""
-        pairs = [
-            (self._get_variable_index(v), v, g)
-            for v, g in zip(trainable_variables, grads, strict=True)
-            if np.prod(v.shape)
-        ]
-        if not pairs:
-            return
-        tensors, variables, grads = zip(*pairs, strict=True)
         dtype = self._slots.dtype
         lr = ops.cast(learning_rate, dtype)
-        one = ops.ones((), dtype)
-        decay = [
-            one - lr * self.weight_decay
-            if self.weight_decay and self._use_weight_decay(v)
-            else one
-            for v in variables
-        ]
-        update_model(
-            self.config,
-            self._slots,
-            tensors,
-            variables,
-            grads,
-            lr,
-            decay,
-            self._constrained_now,
-        )
+        targets = []
+        for variable, gradient in zip(trainable_variables, grads, strict=True):
+            t = self._get_variable_index(variable)
+            decay = ops.ones((), dtype)
+            if self.weight_decay and self._use_weight_decay(variable):
+                decay = decay - lr * self.weight_decay
+            targets.append(
+                Target(t, variable, gradient, decay, t in self._constrained_now)
+            )
+        # A tensor without elements has nothing to learn from.
+        targets = [t for t in targets if self._slots.sizes[t.number]]
+        moving = {t.number for t in targets}
+        idle = {
+            t: variable
+            for t, variable in enumerate(self._trainable_variables)
+            if t not in moving
+        }
+        if targets:
+            update_model(self.config, self._slots, targets, idle, lr)
 
     def _apply_weight_decay(self, variables):
         """Nothing here: theta decays as part of the step."""
@@ -183,7 +177,7 @@ class HierarchicalRNN(keras.optimizers.Optimizer):
         """What the variable holds minus theta."""
         if not self.config.attention or t in self._constrained_now:
             return ops.zeros((), variable.dtype)
-        held = 1 - ops.cast(self._slots.holds_theta, self._slots.dtype)
+        held = 1 - self._slots.holds_theta_as_float()
         return ops.cast(held * self._slots.offsets[t], variable.dtype)
 
     def _update_model_variables_moving_average(self, trainable_variables):

@@ -4,6 +4,9 @@ The same composition as `rule.step`, for tensors of any size and number whose
 state lies in variables.
 """
 
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
 import numpy as np
 from keras import ops
 
@@ -11,102 +14,171 @@ from hrnn_opt import backend, chunks, hierarchy, kernels, rule
 from hrnn_opt.config import RuleConfig
 from hrnn_opt.hierarchy import SharedState
 from hrnn_opt.meta_parameters import unflatten
-from hrnn_opt.numerics import select
 from hrnn_opt.slots import Slots
+
+
+class Target(NamedTuple):
+    """One tensor that takes part in a step."""
+
+    number: int  # in the optimizer's slots
+    variable: Any  # holds phi, or theta where slots.holds_theta is 1
+    gradient: Any
+    decay: Any  # 1 - weight decay * lr
+    constrained: bool  # the variable holds theta before and after the step
 
 
 def update_model(
     config: RuleConfig,
     slots: Slots,
-    tensors,
-    variables,
-    grads,
+    targets: Sequence[Target],
+    idle: Mapping[int, Any],
     lr,
-    decay,
-    holding_theta=frozenset(),
 ):
-    """Moves `variables` one step and updates their state, in place.
+    """Moves the targets' variables one step, and updates their state.
+
+    If any gradient is NaN or infinite nothing changes but `slots.skipped`.
 
     Args:
         config: the features in use.
         slots: the state.
-        tensors: numbers, in `slots`, of the tensors that have a gradient.
-        variables: their variables, which hold phi (theta where
-            `slots.holds_theta` is 1, or the number is in `holding_theta`).
-        grads: their gradients.
+        targets: all tensors that have a gradient.
+        idle: the other ones' variables, by number.
         lr: learning rate, a scalar.
-        decay: 1 - weight decay * lr for each of them.
-        holding_theta: tensors whose variables hold theta before and after.
     """
-    dtype = slots.dtype
-    flat = [_flat(backend.densify(g), dtype) for g in grads]
-    finite = ops.all(ops.stack([ops.all(ops.isfinite(g)) for g in flat]))
-    sizes = tuple(slots.sizes[t] for t in tensors)
-    plan = chunks.plan(sizes, uniform=backend.one_program())
-    states = [slots.states[t] for t in tensors]
+    grads = [_flat(backend.densify(t.gradient), slots.dtype) for t in targets]
+    finite = ops.all(ops.stack([ops.all(ops.isfinite(g)) for g in grads]))
+    assigned = slots.changing([t.number for t in targets])
+    assigned += [t.variable for t in targets] + list(idle.values())
+
+    def step():
+        _step(config, slots, targets, grads, lr)
+        if config.attention:
+            # All variables hold phi from now on.
+            for t, variable in idle.items():
+                shift = slots.holds_theta_as_float() * slots.offsets[t]
+                variable.assign(variable + ops.cast(shift, variable.dtype))
+        slots.holds_theta.assign(ops.zeros_like(slots.holds_theta))
+
+    backend.run_if(finite, step, assigned)
+    slots.skipped.assign(
+        slots.skipped + ops.cast(ops.logical_not(finite), "int32")
+    )
+
+
+def _step(config, slots, targets, grads, lr):
+    sizes = tuple(slots.sizes[t.number] for t in targets)
+    plan = chunks.plan(sizes, backend.one_program())
     meta_vector = backend.read(slots.meta_vector)
     meta = unflatten(config, meta_vector)
-    shared = _read_shared(slots, tensors)
-
+    shared = _read_shared(slots, targets)
     bias = hierarchy.param_bias(meta, shared)
-    mean_eta_bar = ops.zeros((), dtype)
-    if config.relative_learning_rate:
-        sums = [ops.sum(state[-1]) for slot in states for state in slot]
-        mean_eta_bar = ops.sum(ops.stack(sums)) / sum(sizes)
+    if bias is None:
+        bias = ops.zeros((1, len(targets)), slots.dtype)
 
-    def sense_arguments(k):
-        chunk = plan[k]
+    u, sums = _sense(config, slots, targets, plan, meta_vector, grads, bias)
+    h_x, d_squared, count = rule.split_totals(config, sums)
+    mean_h_x = h_x / ops.cast(sizes, slots.dtype)
+    _write_shared(slots, targets, hierarchy.step_shared(meta, shared, mean_h_x))
+
+    scale = rule.step_scales(config, d_squared, count, lr)
+    at_phi = 1 - slots.holds_theta_as_float()
+    others = [
+        ops.stack([t.decay for t in targets]),
+        ops.stack([at_phi * (not t.constrained) for t in targets]),
+    ]
+    rows = ops.concatenate([scale, ops.stack(others)], axis=0)
+    new = _move(config, slots, targets, plan, u, rows)
+    for target, (phi, offset) in zip(targets, new, strict=True):
+        value = phi - offset if target.constrained else phi
+        _write(target.variable, slots.offsets[target.number], value, offset)
+
+
+def _sense(config, slots, targets, plan, meta_vector, grads, bias):
+    """Updates the parameters' state; u of each chunk, totals [F, T]."""
+    states = [slots.states[t.number] for t in targets]
+    mean_eta_bar = ops.zeros((), slots.dtype)
+    if config.relative_learning_rate:
+        sums = [ops.sum(piece[-1]) for state in states for piece in state]
+        count = sum(slots.sizes[t.number] for t in targets)
+        mean_eta_bar = ops.sum(ops.stack(sums)) / count
+
+    def arguments(k):
+        chunk = plan.chunks[k]
+        pieces = [
+            backend.read(states[p.tensor][p.number]) for p in chunk.pieces
+        ]
         return (
-            chunks.join(
-                chunk,
-                [
-                    backend.read(states[p.tensor][p.number])
-                    for p in chunk.pieces
-                ],
-            ),
-            _join_flat(chunk, flat),
-            None if bias is None else ops.take(bias, chunk.owner, axis=-1),
-            ops.convert_to_tensor(chunk.filled),
+            chunks.join(chunk, pieces),
+            _join_flat(chunk, grads),
+            ops.take(bias, chunk.owner, axis=-1),
+            chunk.filled,
         )
 
-    def write_state(k, results):
+    def write(k, results):
         packed, u, row_sums = results
-        pieces = plan[k].pieces
-        for p, value in zip(pieces, chunks.split(plan[k], packed), strict=True):
+        pieces = plan.chunks[k].pieces
+        for p, value in zip(
+            pieces, chunks.split(plan.chunks[k], packed), strict=True
+        ):
             states[p.tensor][p.number].assign(value)
         return u, row_sums
 
-    sensed = kernels.over_chunks(
-        kernels.sense_chunk,
-        config,
-        (meta_vector, finite, mean_eta_bar),
-        plan,
-        sense_arguments,
-        write_state,
+    common = (meta_vector, mean_eta_bar)
+    results = kernels.over_chunks(
+        kernels.sense_chunk, config, common, plan, arguments, write
     )
-    u = [s[0] for s in sensed]
-    totals = _totals(plan, [s[1] for s in sensed], len(sizes))
+    u, row_sums = zip(*results, strict=True)
+    owner = np.concatenate([chunk.owner for chunk in plan.chunks])
+    by_row = ops.transpose(ops.concatenate(row_sums, axis=-1))
+    return u, ops.transpose(ops.segment_sum(by_row, owner, len(targets)))
 
-    h_x = config.param_units + config.inputs
-    scale = rule.step_scales(config, totals[h_x:-1], totals[-1:], lr)
-    at_phi = 1 - ops.cast(slots.holds_theta, dtype)
-    at_phi = [at_phi * (t not in holding_theta) for t in tensors]
-    per_tensor = ops.concatenate(
-        [scale, ops.stack([ops.stack(decay), ops.stack(at_phi)])], axis=0
+
+def _move(config, slots, targets, plan, u, rows):
+    """The new phi and offset (or None) of each target."""
+
+    def flatten(variables):
+        return [_flat(backend.read(v), slots.dtype) for v in variables]
+
+    values = flatten(t.variable for t in targets)
+    if config.attention:
+        offsets = flatten(slots.offsets[t.number] for t in targets)
+
+    def arguments(k):
+        chunk = plan.chunks[k]
+        return (
+            _join_flat(chunk, values),
+            _join_flat(chunk, offsets) if config.attention else None,
+            u[k],
+            ops.take(rows, chunk.owner, axis=-1),
+        )
+
+    new = [([], []) for _ in targets]
+
+    def write(k, results):
+        for which, result in enumerate(results):
+            if result is None:
+                continue
+            parts = chunks.split(plan.chunks[k], result)
+            for p, part in zip(plan.chunks[k].pieces, parts, strict=True):
+                new[p.tensor][which].append((p.number, part))
+
+    kernels.over_chunks(
+        kernels.advance_chunk, config, (), plan, arguments, write
     )
-    mean_h_x = totals[:h_x] / ops.cast(sizes, dtype)
-    new_shared = hierarchy.step_shared(meta, shared, mean_h_x)
+    return [
+        tuple(_whole(pieces, target.variable.shape) for pieces in pair)
+        for target, pair in zip(targets, new, strict=True)
+    ]
 
-    new = _move(config, slots, tensors, variables, plan, u, per_tensor, finite)
-    for t, variable, (phi, offset) in zip(tensors, variables, new, strict=True):
-        if t in holding_theta:
-            theta = ops.cast(phi - offset, variable.dtype)
-            phi = ops.where(finite, theta, backend.read(variable))
-        _write(variable, slots.offsets[t], phi, offset)
-    _write_shared(slots, tensors, select(finite, new_shared, shared))
-    skipped = ops.cast(ops.logical_not(finite), "int32")
-    slots.skipped.assign(slots.skipped + skipped)
-    slots.holds_theta.assign(slots.holds_theta * skipped)
+
+def _write(variable, slot, value, offset):
+    """Assigns both; what rounding takes from phi, the offset gives back."""
+    stored = ops.cast(value, variable.dtype)
+    variable.assign(stored)
+    if slot is not None:
+        if stored.dtype != value.dtype:
+            offset = offset + (ops.cast(stored, value.dtype) - value)
+        slot.assign(offset)
 
 
 def _flat(tensor, dtype):
@@ -125,65 +197,8 @@ def _join_flat(chunk, flat):
     )
 
 
-def _totals(plan, row_sums, tensors: int):
-    """The rows' sums [F, R] of all chunks, summed over tensors: [F, T]."""
-    owner = np.concatenate([chunk.owner for chunk in plan])
-    rows = ops.transpose(ops.concatenate(row_sums, axis=-1))
-    return ops.transpose(
-        ops.segment_sum(rows, ops.convert_to_tensor(owner), tensors)
-    )
-
-
-def _move(config, slots, tensors, variables, plan, u, per_tensor, finite):
-    """The new phi of all variables, and the new offsets (or None)."""
-
-    def flatten(values):
-        return [_flat(backend.read(v), slots.dtype) for v in values]
-
-    values = flatten(variables)
-    if config.attention:
-        offsets = flatten([slots.offsets[t] for t in tensors])
-
-    def arguments(k):
-        chunk = plan[k]
-        return (
-            _join_flat(chunk, values),
-            _join_flat(chunk, offsets) if config.attention else None,
-            u[k],
-            ops.take(per_tensor, chunk.owner, axis=-1),
-        )
-
-    new = [([], []) for _ in tensors]
-
-    def collect(k, results):
-        for result, which in zip(results, range(2), strict=True):
-            if result is None:
-                continue
-            parts = chunks.split(plan[k], result)
-            for p, part in zip(plan[k].pieces, parts, strict=True):
-                new[p.tensor][which].append((p.start, part))
-
-    kernels.over_chunks(
-        kernels.advance_chunk, config, (finite,), plan, arguments, collect
-    )
-    return [
-        tuple(_whole(pieces, v.shape) for pieces in pair)
-        for v, pair in zip(variables, new, strict=True)
-    ]
-
-
-def _write(variable, slot, phi, offset):
-    """Assigns both; what rounding takes from phi, the offset gives back."""
-    stored = ops.cast(phi, variable.dtype)
-    variable.assign(stored)
-    if slot is not None:
-        if stored.dtype != phi.dtype:
-            offset = offset + (ops.cast(stored, phi.dtype) - phi)
-        slot.assign(offset)
-
-
 def _whole(pieces, shape):
-    """The tensor of its pieces (start, part); None of none."""
+    """The tensor of its pieces (number, part); None of none."""
     if not pieces:
         return None
     parts = [part for _, part in sorted(pieces, key=lambda p: p[0])]
@@ -191,28 +206,25 @@ def _whole(pieces, shape):
     return ops.reshape(whole, shape)
 
 
-def _read_shared(slots, tensors):
+def _read_shared(slots, targets):
     """The upper levels' state of these tensors."""
     h_tensor, h_global = (
         None if v is None else backend.read(v) for v in slots.shared
     )
-    if h_tensor is not None and len(tensors) < len(slots.sizes):
-        h_tensor = ops.take(h_tensor, np.asarray(tensors), axis=-1)
+    if h_tensor is not None and len(targets) < len(slots.sizes):
+        numbers = np.asarray([t.number for t in targets])
+        h_tensor = ops.take(h_tensor, numbers, axis=-1)
     return SharedState(h_tensor, h_global)
 
 
-def _write_shared(slots, tensors, shared):
-    if shared.h_tensor is not None:
-        h_tensor = shared.h_tensor
-        if len(tensors) < len(slots.sizes):
-            columns = ops.transpose(backend.read(slots.shared.h_tensor))
-            h_tensor = ops.transpose(
-                ops.scatter_update(
-                    columns,
-                    np.asarray(tensors)[:, None],
-                    ops.transpose(h_tensor),
-                )
-            )
-        slots.shared.h_tensor.assign(h_tensor)
-    if shared.h_global is not None:
-        slots.shared.h_global.assign(shared.h_global)
+def _write_shared(slots, targets, shared):
+    h_tensor, h_global = shared
+    if h_tensor is not None and len(targets) < len(slots.sizes):
+        numbers = np.asarray([[t.number] for t in targets])
+        columns = ops.transpose(backend.read(slots.shared.h_tensor))
+        h_tensor = ops.transpose(
+            ops.scatter_update(columns, numbers, ops.transpose(h_tensor))
+        )
+    for variable, value in zip(slots.shared, (h_tensor, h_global), strict=True):
+        if variable is not None:
+            variable.assign(value)

@@ -1,10 +1,11 @@
 """One step of the learned optimizer, composed of the equations' homes.
 
-Pure functions of tensors, in the order of a step: `sense`
-(element-wise, what every parameter does), `hierarchy.step_shared` (the two upper
-levels), `step_scales` and `advance` (move). The Keras optimizer calls them on pieces
-of a model, one after the other; `step` composes them in one go, for B problem
-instances at once, and can be differentiated twice.
+Pure functions of tensors, in the order of a step: `sense` (element-wise, what
+every parameter does), `totals` (sums over tensors), `hierarchy.step_shared`
+(the two upper levels), `step_scales` and `advance` (the move). The Keras
+optimizer calls them on pieces of a model, one after the other; `step` composes
+them in one go, for B problem instances at once, and can be differentiated
+twice.
 
 Shapes: features lead, parameters are contiguous on the last axis, so a
 parameter array is [F, ..., R, width] (see `segments`).
@@ -41,12 +42,12 @@ class RuleState(NamedTuple):
 
 
 class Sensed(NamedTuple):
-    """What `sense` hands on to the other two."""
+    """What `sense` hands on."""
 
-    h_x: Any  # [P + inputs, ...]  what the Tensor RNN averages
-    d: Any  # [directions, ...]    0 where no gradient was seen yet
-    u: Any  # [directions, ...]    exp(eta) d
-    seen: Any  # [1, ...]          1 where a gradient was seen
+    x: Any  # [inputs, ...]      of the Parameter RNN
+    d: Any  # [directions, ...]  0 where no gradient was seen yet
+    u: Any  # [directions, ...]  exp(eta) d
+    seen: Any  # [1, ...]        1 where a gradient was seen
 
 
 def initial_param_state(config: RuleConfig, meta: MetaParameters, shape):
@@ -140,8 +141,29 @@ def sense(
             eta = ops.concatenate([eta, eta_phi], axis=0)
         u = step_length.unscaled_step(d, eta)
     new = ParamState(h, g_bar, r, eta_bar)
-    h_x = ops.concatenate([h, x], axis=0)
-    return new, Sensed(h_x, d, u, ops.cast(seen, d.dtype))
+    return new, Sensed(x, d, u, ops.cast(seen, d.dtype))
+
+
+def totals(param: ParamState, sensed: Sensed, total):
+    """Sums over parameters that the levels above and the steps need.
+
+    Args:
+        param: new state.
+        sensed: returned with it.
+        total: sums [F, ..., R, width] over each tensor or row, to [F, ...].
+
+    Returns:
+        One after another: new h and x, d^2, number of parameters that have
+        seen a gradient. `split_totals` tells them apart.
+    """
+    sums = (param.h, sensed.x, sensed.d * sensed.d, sensed.seen)
+    return ops.concatenate([total(value) for value in sums], axis=0)
+
+
+def split_totals(config: RuleConfig, sums):
+    """The sums of [h, x], of d^2 and of seen, from `totals`."""
+    h_x = config.param_units + config.inputs
+    return sums[:h_x], sums[h_x:-1], sums[-1:]
 
 
 def step_scales(config: RuleConfig, d_squared, count, lr):
@@ -211,15 +233,13 @@ def step(
         None if bias is None else segments.spread(bias),
         mean_eta_bar,
     )
-    sizes = ops.cast(segments.sizes, g.dtype)
-    mean_h_x = segments.total(sensed.h_x) / sizes
-    shared = hierarchy.step_shared(meta, state.shared, mean_h_x)
-    scale = step_scales(
-        config,
-        segments.total(sensed.d * sensed.d),
-        segments.total(sensed.seen),
-        ops.reshape(lr, (*lr.shape, 1)) if hasattr(lr, "shape") else lr,
+    h_x, d_squared, count = split_totals(
+        config, totals(param, sensed, segments.total)
     )
+    mean_h_x = h_x / ops.cast(segments.sizes, g.dtype)
+    shared = hierarchy.step_shared(meta, state.shared, mean_h_x)
+    lr = ops.expand_dims(ops.cast(lr, g.dtype), -1)
+    scale = step_scales(config, d_squared, count, lr)
     moved = advance(
         config, segments.to_rows(theta), sensed.u, segments.spread(scale)
     )

@@ -83,6 +83,17 @@ class Slots:
                 )
             self.offsets.append(offset)
 
+    def changing(self, tensors) -> list:
+        """The variables that a step on these tensors assigns."""
+        changing = [*self.shared, self.holds_theta]
+        for t in tensors:
+            changing += [*self.states[t], self.offsets[t]]
+        return [v for v in changing if v is not None]
+
+    def holds_theta_as_float(self):
+        """1 where the model's variables hold theta, 0 for phi."""
+        return ops.cast(self.holds_theta, self.dtype)
+
     def _add(self, name, shape, value, dtype=None):
         """A variable; `value` is called where graphs may not be built."""
         return self._add_variable(

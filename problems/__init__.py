@@ -1,0 +1,1 @@
+"""Problems to optimise: usable with any optimizer, imports nothing of ours."""

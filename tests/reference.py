@@ -1,0 +1,387 @@
+"""A slow NumPy reference of the learned optimizer, for the tests only.
+
+Written from the paper (Wichrowska et al. 2017, "Learned Optimizers that Scale
+and Generalize") and the design notes alone, without sight of the package it
+is compared with. Everything is float64, one Python loop per element of each
+tensor, one small function per equation.
+
+Symbols: h hidden state, g gradient at phi, g_bar its average, r = sqrt(lam)
+with lam the average square of g_bar, m the scaled average, rel the relative
+log magnitude, eta the log step length (relative to the learning rate), d a
+direction; S timescales; P, Q, G units of the Parameter, Tensor, Global RNN.
+"""
+
+import numpy as np
+
+
+def log_sigmoid(x):
+    """Log of sigmoid(x), accurate at both ends."""
+    return -np.logaddexp(0.0, -x)
+
+
+def sigmoid(x):
+    """1 / (1 + exp(-x)) without overflow."""
+    return np.exp(log_sigmoid(x))
+
+
+def momentum_logits(weights, h):
+    """(beta_g, beta_lam) = W_b h + b_b, from the old h; in [-60, 60]."""
+    beta = weights["logit_kernel"] @ h + weights["logit_bias"]
+    return np.clip(beta, -60.0, 60.0)
+
+
+def decay(beta, s):
+    """sigmoid(beta)^(2^-s) and 1 minus it, of Eqs. 1 and 2."""
+    exponent = 2.0**-s * log_sigmoid(beta)
+    return np.exp(exponent), -np.expm1(exponent)
+
+
+def gradient_average(g, g_bar, r, beta_g):
+    """Eq. 1: g_bar = d g_bar + (1-d) g; g itself at the first g != 0."""
+    new = np.zeros_like(g_bar)
+    for s in range(len(new)):
+        keep, take = decay(beta_g, s)
+        first = r[s] == 0 and g != 0
+        new[s] = g if first else keep * g_bar[s] + take * g
+    return new
+
+
+def root_mean_square(g, new_g_bar, r, beta_l):
+    """Eq. 2: r = sqrt(d r^2 + (1-d) g_bar^2); |g| at the first g != 0.
+
+    Squares are taken relative to the larger of r and |g_bar|.
+    """
+    new = np.zeros_like(r)
+    for s in range(len(new)):
+        keep, take = decay(beta_l, s)
+        scale = max(r[s], abs(new_g_bar[s]))
+        if r[s] == 0 and g != 0:
+            new[s] = abs(g)
+        elif scale > 0:
+            old_part = keep * (r[s] / scale) ** 2
+            new_part = take * (new_g_bar[s] / scale) ** 2
+            new[s] = scale * np.sqrt(old_part + new_part)
+    return new
+
+
+def scaled_average(g_bar, r):
+    """Eq. 3: m = g_bar / r at each timescale, 0 where r is 0."""
+    m = np.zeros_like(g_bar)
+    for s in range(len(m)):
+        if r[s] > 0:
+            m[s] = g_bar[s] / r[s]
+    return m
+
+
+def relative_log_magnitude(r):
+    """Eq. 4: log lam - mean_s(log lam), 0 for an unseen element."""
+    if not is_seen(r):
+        return np.zeros_like(r)
+    log_lam = 2.0 * np.log(r)
+    return log_lam - np.mean(log_lam)
+
+
+def is_seen(r):
+    """Whether an element has seen a gradient: r > 0 at all timescales."""
+    return bool(np.all(r > 0))
+
+
+def gru(weights, name, x, h, extra):
+    """A GRU, rows in the order z, k, c; `extra` is added to the bias."""
+    n = len(h)
+    from_x = weights[name + "/input_kernel"] @ x
+    from_x = from_x + weights[name + "/bias"] + extra
+    gates = sigmoid(from_x[: 2 * n] + weights[name + "/gate_kernel"] @ h)
+    z, k = gates[:n], gates[n:]
+    recurrent = weights[name + "/candidate_kernel"] @ (k * h)
+    c = np.tanh(from_x[2 * n :] + recurrent)
+    return z * h + (1.0 - z) * c
+
+
+def param_rnn(weights, x, h, h_tensor, h_global):
+    """Eq. 10: h = GRU_P(x, h; bias A_t h_tensor + A_g h_global)."""
+    extra = np.zeros(3 * len(h))
+    if h_tensor is not None:
+        extra = extra + weights["tensor_to_param"] @ h_tensor
+    if h_global is not None:
+        extra = extra + weights["global_to_param"] @ h_global
+    return gru(weights, "param_gru", x, h, extra)
+
+
+def tensor_rnn(weights, new_h, x, h_tensor, h_global):
+    """Eq. 11: GRU_Q(mean_N [h, x], h_tensor; bias B_g h_global)."""
+    extra = np.zeros(3 * len(h_tensor))
+    if h_global is not None:
+        extra = extra + weights["global_to_tensor"] @ h_global
+    mean = np.concatenate([new_h.mean(axis=1), x.mean(axis=1)])
+    return gru(weights, "tensor_gru", mean, h_tensor, extra)
+
+
+def global_rnn(weights, new_h_tensors, h_global):
+    """Eq. 12: GRU_G(mean_T h_tensor, h_global)."""
+    mean = np.mean(new_h_tensors, axis=0)
+    return gru(weights, "global_gru", mean, h_global, 0.0)
+
+
+def directions(weights, new_h, m, shortcut):
+    """Eq. 13 without bias, and A.1: d = W_d h + U_d m (d_theta, d_phi)."""
+    d = weights["direction_kernel"] @ new_h
+    if shortcut:
+        d = d + weights["shortcut_kernel"] @ m
+    return d
+
+
+def log_step(weights, new_h, eta_bar):
+    """Eqs. 13 and 7: eta = eta_bar + w_e h + b_e."""
+    delta_eta = weights["step_kernel"] @ new_h + weights["step_bias"]
+    return eta_bar + delta_eta[0]
+
+
+def log_step_average(weights, eta_bar, eta):
+    """Eq. 8: eta_bar = gamma eta_bar + (1-gamma) eta."""
+    gamma = sigmoid(weights["step_momentum"][0])
+    return gamma * eta_bar + (1.0 - gamma) * eta
+
+
+def scaled_step(lr, eta, d, seen):
+    """Eqs. 5 and 6: lr exp(eta) d / rms(d), the rms over seen elements."""
+    if not seen.any():
+        return np.zeros_like(d)
+    rms = np.sqrt(np.sum(d[seen] ** 2) / np.sum(seen))
+    if rms == 0:
+        return np.zeros_like(d)
+    return lr * np.exp(eta) * (d / rms)
+
+
+def clip_norm(g, limit):
+    """Keras's clipnorm: g limit / max(|g|, limit)."""
+    with np.errstate(all="ignore"):
+        return g * limit / np.maximum(np.sqrt(np.sum(g**2)), limit)
+
+
+def clip_global_norm(grads, limit):
+    """Keras's global_clipnorm: one factor for all; NaN if not finite."""
+    with np.errstate(all="ignore"):
+        norm = np.sqrt(sum(np.sum(g**2) for g in grads.values()))
+    if not np.isfinite(norm):
+        return {t: np.full_like(g, np.nan) for t, g in grads.items()}
+    factor = limit / max(norm, limit)
+    return {t: g * factor for t, g in grads.items()}
+
+
+class ReferenceOptimizer:
+    """The rule with Keras's decorations, in the order of Keras's `apply`.
+
+    Stored are theta and the offset phi - theta; what the model's variables
+    hold follows from these and the flag `holds_theta`.
+    """
+
+    def __init__(
+        self,
+        config,
+        weights,
+        learning_rate,
+        *,
+        weight_decay=None,
+        no_decay=(),
+        clipnorm=None,
+        clipvalue=None,
+        global_clipnorm=None,
+        ema_momentum=None,
+        ema_overwrite_frequency=None,
+        accumulation_steps=None,
+        constraints=None,
+    ):
+        self.config = config
+        self.weights = weights
+        self.learning_rate = learning_rate
+        self.weight_decay = weight_decay
+        self.no_decay = no_decay
+        self.clipnorm = clipnorm
+        self.clipvalue = clipvalue
+        self.global_clipnorm = global_clipnorm
+        self.ema_momentum = ema_momentum
+        self.ema_overwrite_frequency = ema_overwrite_frequency
+        self.accumulation_steps = accumulation_steps
+        self.constraints = constraints or {}
+        self.use_tensor = config.tensor_rnn
+        self.use_global = config.tensor_rnn and config.global_rnn
+        self.use_eta_bar = (
+            config.direction_length and config.relative_learning_rate
+        )
+
+    def build(self, thetas):
+        """The initial state: phi = theta, nothing seen, eta_bar = 0."""
+        weights, scales = self.weights, self.config.timescales
+        self.theta = [np.array(v, np.float64) for v in thetas]
+        self.offset = [np.zeros_like(v) for v in self.theta]
+        sizes = [v.size for v in self.theta]
+        self.h = [np.tile(weights["h_param"][:, None], n) for n in sizes]
+        self.g_bar = [np.zeros([scales, n]) for n in sizes]
+        self.r = [np.zeros([scales, n]) for n in sizes]
+        self.eta_bar = self.h_tensor = self.h_global = self.averages = None
+        if self.use_eta_bar:
+            self.eta_bar = [np.zeros(n) for n in sizes]
+        if self.use_tensor:
+            self.h_tensor = np.tile(weights["h_tensor"][:, None], len(sizes))
+        if self.use_global:
+            self.h_global = weights["h_global"].copy()
+        if self.ema_momentum is not None:
+            self.averages = [np.zeros_like(v) for v in self.theta]
+        self.accumulators = [np.zeros_like(v) for v in self.theta]
+        self.iterations = 0
+        self.skipped = 0
+        self.holds_theta = False
+
+    @property
+    def variables(self):
+        """What the model holds: phi, or theta after `to_theta`."""
+        if self.holds_theta:
+            return [v.copy() for v in self.theta]
+        return [v + o for v, o in zip(self.theta, self.offset, strict=True)]
+
+    def set_variables(self, values):
+        """The user overwrites the variables; the offset is kept."""
+        for t, value in enumerate(values):
+            value = np.array(value, np.float64)
+            if not self.holds_theta:
+                value = value - self.offset[t]
+            self.theta[t] = value
+
+    def to_theta(self):
+        """Put theta into the variables, for evaluation."""
+        self.holds_theta = True
+
+    def to_phi(self):
+        """Put phi back into the variables, for training."""
+        self.holds_theta = False
+
+    def apply(self, grads):
+        """One call: gradients at phi, None for a tensor without one."""
+        given = {
+            t: np.array(g, np.float64)
+            for t, g in enumerate(grads)
+            if g is not None
+        }
+        if not given:
+            raise ValueError("No gradients provided for any variable.")
+        lr = self.learning_rate
+        if callable(lr):
+            lr = lr(self.iterations)
+        every = self.accumulation_steps or 1
+        if (self.iterations + 1) % every == 0:
+            means = {
+                t: (self.accumulators[t] + g) / every for t, g in given.items()
+            }
+            self.accumulators = [np.zeros_like(v) for v in self.theta]
+            self._update(self._clip(means), lr)
+        else:
+            for t, g in given.items():
+                self.accumulators[t] = self.accumulators[t] + g
+        if self.averages is not None:
+            self._average(self.iterations // every)
+        for t in given:
+            if t in self.constraints:
+                new = self.constraints[t](self.theta[t])
+                self.theta[t] = np.array(new, np.float64)
+        self.iterations += 1
+
+    def _clip(self, grads):
+        """Keras's three ways to clip, of which one may be set."""
+        if self.clipnorm:
+            return {t: clip_norm(g, self.clipnorm) for t, g in grads.items()}
+        if self.global_clipnorm:
+            return clip_global_norm(grads, self.global_clipnorm)
+        if self.clipvalue:
+            limit = self.clipvalue
+            return {t: np.clip(g, -limit, limit) for t, g in grads.items()}
+        return grads
+
+    def _average(self, updates):
+        """EMA of theta over all tensors, and the overwriting by it."""
+        momentum = self.ema_momentum if updates > 0 else 0.0
+        frequency = self.ema_overwrite_frequency
+        for t, theta in enumerate(self.theta):
+            kept = momentum * self.averages[t]
+            self.averages[t] = kept + (1.0 - momentum) * theta
+            if frequency and (updates + 1) % frequency == 0:
+                self.theta[t] = self.averages[t].copy()
+
+    def _update(self, grads, lr):
+        """Weight decay and the rule's step; nothing if not all finite."""
+        if not all(np.isfinite(g).all() for g in grads.values()):
+            self.skipped += 1
+            return
+        eta_mean = 0.0
+        if self.use_eta_bar:
+            eta_mean = np.concatenate([self.eta_bar[t] for t in grads]).mean()
+        new_h_tensor = None
+        if self.use_tensor:
+            new_h_tensor = self.h_tensor.copy()
+        for t, g in grads.items():
+            theta, shape = self.theta[t], g.shape
+            if self.weight_decay is not None and t not in self.no_decay:
+                theta = theta * (1.0 - self.weight_decay * lr)
+            step = self._step_tensor(t, g.reshape(-1), eta_mean, lr)
+            delta_theta, delta_phi, x = step
+            self.theta[t] = theta + delta_theta.reshape(shape)
+            self.offset[t] = (delta_phi - delta_theta).reshape(shape)
+            if self.use_tensor:
+                old = self.h_tensor[:, t]
+                new_h_tensor[:, t] = tensor_rnn(
+                    self.weights, self.h[t], x, old, self.h_global
+                )
+        self.h_tensor = new_h_tensor
+        if self.use_global:
+            active = [self.h_tensor[:, t] for t in grads]
+            self.h_global = global_rnn(self.weights, active, self.h_global)
+        self.holds_theta = False
+
+    def _features(self, m, r, eta_rel):
+        """x = [m, rel, eta_rel], the parts that are switched on."""
+        x = [m]
+        if self.config.relative_log_magnitudes:
+            x.append(relative_log_magnitude(r))
+        if self.use_eta_bar:
+            x.append([eta_rel])
+        return np.concatenate(x)
+
+    def _step_tensor(self, t, g, eta_mean, lr):
+        """The rule for tensor t; returns delta_theta, delta_phi and x."""
+        config, weights, n = self.config, self.weights, g.size
+        h_tensor = self.h_tensor[:, t] if self.use_tensor else None
+        h = np.zeros_like(self.h[t])
+        g_bar, r = np.zeros_like(self.g_bar[t]), np.zeros_like(self.r[t])
+        eta, eta_bar, seen = np.zeros(n), np.zeros(n), np.zeros(n, bool)
+        x, d = [], np.zeros([len(weights["direction_kernel"]), n])
+        for i in range(n):
+            old_h, old_r = self.h[t][:, i], self.r[t][:, i]
+            old_eta_bar = self.eta_bar[t][i] if self.use_eta_bar else 0.0
+            beta_g, beta_l = momentum_logits(weights, old_h)
+            old_g_bar = self.g_bar[t][:, i]
+            g_bar[:, i] = gradient_average(g[i], old_g_bar, old_r, beta_g)
+            r[:, i] = root_mean_square(g[i], g_bar[:, i], old_r, beta_l)
+            seen[i] = is_seen(r[:, i])
+            m = g_bar[:, i]
+            if config.dynamic_input_scaling:
+                m = scaled_average(g_bar[:, i], r[:, i])
+            x.append(self._features(m, r[:, i], old_eta_bar - eta_mean))
+            h[:, i] = param_rnn(weights, x[i], old_h, h_tensor, self.h_global)
+            if seen[i]:
+                d[:, i] = directions(weights, h[:, i], m, config.shortcut)
+            if config.direction_length:
+                eta[i] = log_step(weights, h[:, i], old_eta_bar)
+            if self.use_eta_bar:
+                eta_bar[i] = log_step_average(weights, old_eta_bar, eta[i])
+        self.h[t], self.g_bar[t], self.r[t] = h, g_bar, r
+        if self.use_eta_bar:
+            self.eta_bar[t] = eta_bar
+        if not config.direction_length:
+            steps = lr * d
+        else:
+            eta_of = [eta]
+            if config.attention:  # Eq. 9: eta_phi = eta_theta + c
+                eta_of.append(eta + weights["attention_offset"][0])
+            pairs = zip(eta_of, d, strict=True)
+            steps = [scaled_step(lr, e, row, seen) for e, row in pairs]
+        return steps[0], steps[-1], np.stack(x, axis=1)
