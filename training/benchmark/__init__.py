@@ -1,0 +1,1 @@
+"""Speed and memory, each suite side by side with its rival."""

@@ -1,0 +1,208 @@
+"""Time and memory of one update, and how they grow (section 3.1.1)."""
+
+import os
+import statistics
+import time
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from hrnn_opt import HierarchicalRNN, RuleConfig
+from training.benchmark.memory import Peak
+from training.tables import table
+
+GRAPH, JIT = "graph", "jit"
+
+
+def use_cores(count: int):
+    """Limits TensorFlow, and this process, to so many cores; 0 is all."""
+    if not count:
+        return
+    tf.config.threading.set_intra_op_parallelism_threads(count)
+    tf.config.threading.set_inter_op_parallelism_threads(count)
+    if hasattr(os, "sched_setaffinity"):
+        cores = sorted(os.sched_getaffinity(0))[:count]
+        os.sched_setaffinity(0, cores)
+
+
+class Update:
+    """An optimizer, variables of given sizes, and one compiled step.
+
+    Args:
+        optimizer: any Keras optimizer.
+        variables: what it moves; gradients are random.
+        mode: "graph", as the default `fit` on a CPU, or "jit", as
+            `fit` with `jit_compile=True`.
+    """
+
+    def __init__(self, optimizer, variables, mode: str):
+        self.optimizer, self.variables = optimizer, variables
+        rng = np.random.default_rng(0)
+        self.grads = [
+            tf.constant(rng.standard_normal(v.shape, "float32") * 1e-3)
+            for v in variables
+        ]
+        # The benchmark never evaluates: no swap is missing.
+        optimizer.swapped_by_callback = True
+        optimizer.build(variables)
+        self._step = tf.function(
+            lambda: optimizer.apply(self.grads), jit_compile=mode == JIT
+        )
+
+    def seconds(self) -> float:
+        """Time of one step."""
+        start = time.perf_counter()
+        self._step()
+        int(self.optimizer.iterations)
+        return time.perf_counter() - start
+
+    def slot_bytes(self) -> int:
+        """Bytes of all state that grows with the number of parameters."""
+        shapes = {tuple(v.shape) for v in self.variables}
+        return sum(
+            int(np.prod(v.shape)) * np.dtype(v.dtype).itemsize
+            for v in self.optimizer.variables
+            if tuple(v.shape) in shapes or "state_" in v.name
+        )
+
+
+def _variables(sizes):
+    return [keras.Variable(np.zeros(size, "float32")) for size in sizes]
+
+
+def _medians(updates, seconds: float) -> list[float]:
+    """Median step times, measured in turn so that noise hits all alike."""
+    times = [[] for _ in updates]
+    end = time.perf_counter() + seconds * len(updates)
+    while time.perf_counter() < end or len(times[0]) < 5:
+        for update, kept in zip(updates, times, strict=True):
+            kept.append(update.seconds())
+    return [statistics.median(kept) for kept in times]
+
+
+def run(params: int, seconds: float) -> dict:
+    """One tensor of `params` parameters: HierarchicalRNN beside Adam."""
+    rows, result = [], {"params": params}
+    for mode in (GRAPH, JIT):
+        ours = Update(HierarchicalRNN(), _variables([params]), mode)
+        adam = Update(keras.optimizers.Adam(), _variables([params]), mode)
+        with Peak() as peak:
+            compile_s = ours.seconds()
+            ours.seconds()
+        adam.seconds()
+        ns, adam_ns = (
+            1e9 * s / params for s in _medians([ours, adam], seconds)
+        )
+        rows.append(
+            [mode, f"{ns:.1f}", f"{adam_ns:.1f}", f"{ns / adam_ns:.0f}",
+             f"{ours.slot_bytes() / params:.1f}", f"{peak.megabytes:.0f}",
+             f"{compile_s:.1f}"]
+        )  # fmt: skip
+        suffix = "" if mode == GRAPH else "_jit"
+        result |= {
+            f"ns_per_param{suffix}": round(ns, 2),
+            f"adam_ns_per_param{suffix}": round(adam_ns, 2),
+            f"ratio{suffix}": round(ns / adam_ns, 1),
+            f"slot_bytes_per_param{suffix}": ours.slot_bytes() / params,
+            f"peak_extra_mb{suffix}": round(peak.megabytes, 1),
+            f"compile_s{suffix}": round(compile_s, 2),
+        }
+        del ours, adam
+    print(f"\nOne update of {params:,} parameters in one tensor, float32")
+    print(
+        table(
+            ["mode", "ns/param", "Adam ns/param", "ratio", "slot bytes/param",
+             "peak extra MB", "first step s"],
+            rows,
+        )
+    )  # fmt: skip
+    return result
+
+
+def print_scaling(seconds: float):
+    """Time and bytes beside section 3.1.1, relative to each first row.
+
+    Time: N_P K_P^2 + N_T K_T^2 + K_G^2; memory: N_P K_P + N_T K_T + K_G.
+    """
+    paper = RuleConfig()
+    small = RuleConfig(param_units=5, tensor_units=10, global_units=10)
+    large = RuleConfig(param_units=20, tensor_units=20, global_units=20)
+    groups = {
+        "parameters": [
+            (paper, [n]) for n in (1_000, 10_000, 100_000, 1_000_000)
+        ],
+        "tensors": [(paper, [100_000 // t] * t) for t in (1, 10, 100)],
+        "units": [(c, [100_000]) for c in (small, paper, large)],
+    }
+    rows = []
+    for name, cases in groups.items():
+        first = None
+        for config, sizes in cases:
+            optimizer = HierarchicalRNN(weights=None, config=config, seed=0)
+            update = Update(optimizer, _variables(sizes), GRAPH)
+            adam = Update(keras.optimizers.Adam(), _variables(sizes), GRAPH)
+            update.seconds(), adam.seconds()
+            step, adam_step = _medians([update, adam], seconds)
+            measured = step, update.slot_bytes()
+            formula = _section_311(config, sum(sizes), len(sizes))
+            first = first or (measured, formula)
+            rows.append(
+                [name, f"{sum(sizes):,}", len(sizes),
+                 f"{config.param_units}/{config.tensor_units}"
+                 f"/{config.global_units}",
+                 f"{1e3 * step:.2f}", f"{1e3 * adam_step:.2f}",
+                 f"{measured[1]:,}",
+                 f"{measured[0] / first[0][0]:.1f}",
+                 f"{formula[0] / first[1][0]:.1f}",
+                 f"{measured[1] / first[0][1]:.1f}",
+                 f"{formula[1] / first[1][1]:.1f}"]
+            )  # fmt: skip
+    print("\nGrowth, relative to the first row of each group")
+    print(
+        table(
+            ["against", "parameters", "tensors", "units", "ms", "Adam ms",
+             "slot bytes",
+             "time x", "3.1.1", "bytes x", "3.1.1"],
+            rows,
+        )
+    )  # fmt: skip
+
+
+def _section_311(config: RuleConfig, n_p: int, n_t: int):
+    k_p, k_t, k_g = config.param_units, config.tensor_units, config.global_units
+    return (
+        n_p * k_p**2 + n_t * k_t**2 + k_g**2,
+        n_p * (1 + k_p) + n_t * k_t + k_g,
+    )
+
+
+def first_step(name: str) -> dict:
+    """Trace, compile and run the optimizer's part of a model's first step."""
+    architecture = getattr(keras.applications, name, None)
+    if architecture is None:
+        raise ValueError(
+            "Flag --model must name a model of keras.applications, such as "
+            f"ResNet50V2. Received: --model={name}"
+        )
+    variables = architecture(weights=None).trainable_variables
+    params = sum(int(np.prod(v.shape)) for v in variables)
+    update = Update(HierarchicalRNN(), variables, GRAPH)
+    with Peak() as peak:
+        first = update.seconds()
+        later = statistics.median(update.seconds() for _ in range(3))
+    print(f"\n{name}: {params:,} parameters in {len(variables)} tensors")
+    print(
+        table(
+            ["first step s", "later steps s", "ns/param", "peak extra MB"],
+            [[f"{first:.1f}", f"{later:.2f}", f"{1e9 * later / params:.1f}",
+              f"{peak.megabytes:.0f}"]],
+        )
+    )  # fmt: skip
+    return {
+        "model": name,
+        "model_tensors": len(variables),
+        "model_first_step_s": round(first, 1),
+        "model_step_s": round(later, 3),
+        "model_peak_extra_mb": round(peak.megabytes, 1),
+    }
