@@ -45,6 +45,11 @@ class Chunk(NamedTuple):
     owner: np.ndarray  # [R] number of the row's tensor
     filled: np.ndarray | None  # [R] parameters that are not padding
 
+    @property
+    def alone(self) -> bool:
+        """Whether it is a single piece without padding."""
+        return len(self.pieces) == 1 and not self.padding[0]
+
 
 def cut(tensor: int, size: int) -> list[Piece]:
     """The pieces of one tensor."""
@@ -141,7 +146,7 @@ def join(chunk: Chunk, parts: list):
 
 def split(chunk: Chunk, x) -> list:
     """The inverse of `join`: one array [..., n] a piece."""
-    if len(chunk.pieces) == 1 and not chunk.padding[0]:
+    if chunk.alone:
         return [x]
     ends = []
     for piece, missing in zip(chunk.pieces, chunk.padding, strict=True):

@@ -87,7 +87,6 @@ class HierarchicalRNN(keras.optimizers.Optimizer):
         self.swapped_by_callback = False
         self._warned_of_swap = False
         self._skips_reported = 0
-        self._constrained_now = frozenset()
 
     def build(self, variables):
         """Creates the state for a list of model variables."""
@@ -119,30 +118,29 @@ class HierarchicalRNN(keras.optimizers.Optimizer):
                     self.build(trainable_variables)
             self._check_variables_are_known(trainable_variables)
         self._warn_of_missing_swap()
-        # Keras constrains the variables at the end of `apply`, whatever they
-        # hold: those with a constraint hold theta meanwhile.
-        constrained = []
-        if self.built and self.config.attention:
-            constrained = [
-                (v, self._get_variable_index(v))
-                for v, g in zip(
-                    trainable_variables or self._trainable_variables,
-                    grads,
-                    strict=False,
-                )
-                if g is not None and getattr(v, "constraint", None) is not None
-            ]
-        for variable, t in constrained:
-            variable.assign(variable - self._separation(t, variable))
-        self._constrained_now = frozenset(t for _, t in constrained)
-        try:
-            super().apply(grads, trainable_variables)
-        finally:
-            self._constrained_now = frozenset()
-        for variable, t in constrained:
+        super().apply(grads, trainable_variables)
+        for t, variable in self._constrained(grads, trainable_variables):
             variable.assign(variable + self._separation(t, variable))
         if backend.executing_eagerly():
             self._warn_of_skips()
+
+    def _backend_apply_gradients(self, grads, trainable_variables):
+        """As in Keras, which goes on to apply constraints: to theta."""
+        super()._backend_apply_gradients(grads, trainable_variables)
+        for t, variable in self._constrained(grads, trainable_variables):
+            variable.assign(variable - self._separation(t, variable))
+
+    def _constrained(self, grads, variables):
+        """Number and variable of those that Keras constrains in this step."""
+        if not self.config.attention:
+            return []
+        return [
+            (self._get_variable_index(v), v)
+            for v, g in zip(
+                variables or self._trainable_variables, grads, strict=False
+            )
+            if g is not None and getattr(v, "constraint", None) is not None
+        ]
 
     def _backend_update_step(self, grads, trainable_variables, learning_rate):
         """The one hook of Keras that sees all tensors at once."""
@@ -154,9 +152,7 @@ class HierarchicalRNN(keras.optimizers.Optimizer):
             decay = ops.ones((), dtype)
             if self.weight_decay and self._use_weight_decay(variable):
                 decay = decay - lr * self.weight_decay
-            targets.append(
-                Target(t, variable, gradient, decay, t in self._constrained_now)
-            )
+            targets.append(Target(t, variable, gradient, decay))
         # A tensor without elements has nothing to learn from.
         targets = [t for t in targets if self._slots.sizes[t.number]]
         moving = {t.number for t in targets}
@@ -175,10 +171,10 @@ class HierarchicalRNN(keras.optimizers.Optimizer):
 
     def _separation(self, t, variable):
         """What the variable holds minus theta."""
-        if not self.config.attention or t in self._constrained_now:
+        if not self.config.attention:
             return ops.zeros((), variable.dtype)
         held = 1 - self._slots.holds_theta_as_float()
-        return ops.cast(held * self._slots.offsets[t], variable.dtype)
+        return ops.cast(held * self._slots.offset(t), variable.dtype)
 
     def _update_model_variables_moving_average(self, trainable_variables):
         """Averages theta."""

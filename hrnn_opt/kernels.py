@@ -4,6 +4,7 @@ A packed slot is [F, n]: the rows of `ParamState`, one after another. These are
 the only functions that see the packing.
 """
 
+import collections
 import functools
 from collections.abc import Callable
 
@@ -13,6 +14,9 @@ from hrnn_opt import backend, rule
 from hrnn_opt.config import RuleConfig
 from hrnn_opt.meta_parameters import unflatten
 from hrnn_opt.rule import ParamState
+
+IN_FLIGHT = 4
+"""Chunks worked on at a time, on as many cores."""
 
 
 def pack(state: ParamState):
@@ -31,15 +35,15 @@ def unpack(config: RuleConfig, packed) -> ParamState:
 
 
 def sense_chunk(
-    config: RuleConfig, meta_vector, mean_eta_bar, packed, g, bias, filled
+    config: RuleConfig, packed, meta_vector, mean_eta_bar, g, bias, filled
 ):
     """`rule.sense` on rows, and the sums that the upper levels need.
 
     Args:
         config: the features in use.
+        packed: state [F, n].
         meta_vector: flat meta-parameters.
         mean_eta_bar: scalar.
-        packed: state [F, n].
         g: finite gradients [n].
         bias: [3P, R]; only its shape counts without Tensor RNN.
         filled: parameters in each row that are not padding [R], or None if
@@ -77,31 +81,31 @@ def sense_chunk(
     )
 
 
-def advance_chunk(config: RuleConfig, value, offset, u, rows):
+def advance_chunk(config: RuleConfig, offset, at_phi, value, u, rows):
     """`rule.advance` on rows.
 
     Args:
         config: the features in use.
-        value: the variables, [n].
         offset: phi - theta, [n], or None without attention.
+        at_phi: scalar, 1 if the variables hold phi, 0 if they hold theta.
+        value: the variables, [n].
         u: [directions, n], from `sense_chunk`.
-        rows: [directions + 2, R]: scale of each direction, weight decay, and
-            1 where the variables hold phi or 0 where they hold theta.
+        rows: [directions + 1, R]: scale of each direction, weight decay.
 
     Returns:
-        The new phi and offset.
+        The new offset and phi.
     """
     count, n = rows.shape[1], value.shape[0]
     shape = (-1, count, n // count)
     rows = ops.expand_dims(rows, -1)
     theta = ops.reshape(value, shape)
     if offset is not None:
-        theta = theta - rows[-1:] * ops.reshape(offset, shape)
+        theta = theta - at_phi * ops.reshape(offset, shape)
     theta, phi = rule.advance(
-        config, theta, ops.reshape(u, shape), rows[:-2], rows[-2:-1]
+        config, theta, ops.reshape(u, shape), rows[:-1], rows[-1:]
     )
     new_offset = None if offset is None else ops.reshape(phi - theta, (n,))
-    return ops.reshape(phi, (n,)), new_offset
+    return new_offset, ops.reshape(phi, (n,))
 
 
 @functools.cache
@@ -123,7 +127,8 @@ def over_chunks(function, config, common, plan, arguments, write):
         config: the features in use.
         common: arguments that all chunks share.
         plan: the chunks, and whether to map.
-        arguments: function of a chunk's number, to its own arguments.
+        arguments: function of a chunk's number, to its slot and its other
+            arguments.
         write: function of a chunk's number and its results, to what is kept.
 
     Returns:
@@ -132,7 +137,15 @@ def over_chunks(function, config, common, plan, arguments, write):
     count = len(plan.chunks)
     if not plan.mapped:
         run = compiled(function, config)
-        return [write(k, run(*common, *arguments(k))) for k in range(count)]
+        kept, running = [], collections.deque()
+        for k in range(count):
+            earlier = running.popleft() if len(running) == IN_FLIGHT else ()
+            with backend.after(earlier):
+                slot, *own = arguments(k)
+                results = run(slot, *common, *own)
+            running.append(results[-1:])
+            kept.append(write(k, results))
+        return kept
     # `map` takes no None: absent arguments and results are left out of it.
     columns = list(zip(*(arguments(k) for k in range(count)), strict=True))
     present = [column[0] is not None for column in columns]
@@ -140,8 +153,8 @@ def over_chunks(function, config, common, plan, arguments, write):
 
     def body(slices):
         slices = iter(slices)
-        own = [next(slices) if here else None for here in present]
-        results = function(config, *common, *own)
+        slot, *own = [next(slices) if here else None for here in present]
+        results = function(config, slot, *common, *own)
         returned[:] = [result is not None for result in results]
         return tuple(result for result in results if result is not None)
 

@@ -24,7 +24,6 @@ class Target(NamedTuple):
     variable: Any  # holds phi, or theta where slots.holds_theta is 1
     gradient: Any
     decay: Any  # 1 - weight decay * lr
-    constrained: bool  # the variable holds theta before and after the step
 
 
 def update_model(
@@ -55,7 +54,7 @@ def update_model(
         if config.attention:
             # All variables hold phi from now on.
             for t, variable in idle.items():
-                shift = slots.holds_theta_as_float() * slots.offsets[t]
+                shift = slots.holds_theta_as_float() * slots.offset(t)
                 variable.assign(variable + ops.cast(shift, variable.dtype))
         slots.holds_theta.assign(ops.zeros_like(slots.holds_theta))
 
@@ -81,16 +80,9 @@ def _step(config, slots, targets, grads, lr):
     _write_shared(slots, targets, hierarchy.step_shared(meta, shared, mean_h_x))
 
     scale = rule.step_scales(config, d_squared, count, lr)
-    at_phi = 1 - slots.holds_theta_as_float()
-    others = [
-        ops.stack([t.decay for t in targets]),
-        ops.stack([at_phi * (not t.constrained) for t in targets]),
-    ]
-    rows = ops.concatenate([scale, ops.stack(others)], axis=0)
-    new = _move(config, slots, targets, plan, u, rows)
-    for target, (phi, offset) in zip(targets, new, strict=True):
-        value = phi - offset if target.constrained else phi
-        _write(target.variable, slots.offsets[target.number], value, offset)
+    decay = ops.stack([t.decay for t in targets])
+    rows = ops.concatenate([scale, ops.expand_dims(decay, 0)], axis=0)
+    _move(config, slots, targets, plan, u, rows)
 
 
 def _sense(config, slots, targets, plan, meta_vector, grads, bias):
@@ -116,11 +108,7 @@ def _sense(config, slots, targets, plan, meta_vector, grads, bias):
 
     def write(k, results):
         packed, u, row_sums = results
-        pieces = plan.chunks[k].pieces
-        for p, value in zip(
-            pieces, chunks.split(plan.chunks[k], packed), strict=True
-        ):
-            states[p.tensor][p.number].assign(value)
+        _assign(plan.chunks[k], states, packed)
         return u, row_sums
 
     common = (meta_vector, mean_eta_bar)
@@ -134,51 +122,55 @@ def _sense(config, slots, targets, plan, meta_vector, grads, bias):
 
 
 def _move(config, slots, targets, plan, u, rows):
-    """The new phi and offset (or None) of each target."""
-
-    def flatten(variables):
-        return [_flat(backend.read(v), slots.dtype) for v in variables]
-
-    values = flatten(t.variable for t in targets)
-    if config.attention:
-        offsets = flatten(slots.offsets[t.number] for t in targets)
+    """Assigns the new phi and offsets."""
+    values = [_flat(backend.read(t.variable), slots.dtype) for t in targets]
+    offsets = [slots.offsets[t.number] for t in targets]
+    u = list(u)
+    moved = [[None] * len(slots.states[t.number]) for t in targets]
 
     def arguments(k):
         chunk = plan.chunks[k]
-        return (
-            _join_flat(chunk, values),
-            _join_flat(chunk, offsets) if config.attention else None,
-            u[k],
-            ops.take(rows, chunk.owner, axis=-1),
-        )
-
-    new = [([], []) for _ in targets]
+        offset = _slot(plan, chunk, offsets) if config.attention else None
+        own = _join_flat(chunk, values), u[k]
+        u[k] = None
+        return offset, *own, ops.take(rows, chunk.owner, axis=-1)
 
     def write(k, results):
-        for which, result in enumerate(results):
-            if result is None:
-                continue
-            parts = chunks.split(plan.chunks[k], result)
-            for p, part in zip(plan.chunks[k].pieces, parts, strict=True):
-                new[p.tensor][which].append((p.number, part))
+        chunk, (offset, phi) = plan.chunks[k], results
+        _assign(chunk, offsets, offset)
+        for p, part in zip(chunk.pieces, chunks.split(chunk, phi), strict=True):
+            stored = ops.cast(part, targets[p.tensor].variable.dtype)
+            if stored.dtype != part.dtype and config.attention:
+                # What rounding takes from phi the offset gives back to theta.
+                slot = offsets[p.tensor][p.number]
+                slot.assign(slot + (ops.cast(stored, part.dtype) - part))
+            moved[p.tensor][p.number] = stored
 
+    at_phi = 1 - slots.holds_theta_as_float()
     kernels.over_chunks(
-        kernels.advance_chunk, config, (), plan, arguments, write
+        kernels.advance_chunk, config, (at_phi,), plan, arguments, write
     )
-    return [
-        tuple(_whole(pieces, target.variable.shape) for pieces in pair)
-        for target, pair in zip(targets, new, strict=True)
-    ]
+    for target, pieces in zip(targets, moved, strict=True):
+        whole = pieces[0] if len(pieces) == 1 else ops.concatenate(pieces)
+        target.variable.assign(ops.reshape(whole, target.variable.shape))
 
 
-def _write(variable, slot, value, offset):
-    """Assigns both; what rounding takes from phi, the offset gives back."""
-    stored = ops.cast(value, variable.dtype)
-    variable.assign(stored)
-    if slot is not None:
-        if stored.dtype != value.dtype:
-            offset = offset + (ops.cast(stored, value.dtype) - value)
-        slot.assign(offset)
+def _slot(plan, chunk, slots):
+    """The chunk's slots side by side; a lone one to be updated in place."""
+    if chunk.alone and not plan.mapped:
+        piece = chunk.pieces[0]
+        return backend.in_place(slots[piece.tensor][piece.number])
+    return chunks.join(
+        chunk, [backend.read(slots[p.tensor][p.number]) for p in chunk.pieces]
+    )
+
+
+def _assign(chunk, slots, value):
+    """The inverse of `_slot`; None was updated in place, or does not exist."""
+    if value is not None:
+        parts = chunks.split(chunk, value)
+        for p, part in zip(chunk.pieces, parts, strict=True):
+            slots[p.tensor][p.number].assign(part)
 
 
 def _flat(tensor, dtype):
@@ -195,15 +187,6 @@ def _join_flat(chunk, flat):
             for p in chunk.pieces
         ],
     )
-
-
-def _whole(pieces, shape):
-    """The tensor of its pieces (number, part); None of none."""
-    if not pieces:
-        return None
-    parts = [part for _, part in sorted(pieces, key=lambda p: p[0])]
-    whole = parts[0] if len(parts) == 1 else ops.concatenate(parts)
-    return ops.reshape(whole, shape)
 
 
 def _read_shared(slots, targets):

@@ -1,7 +1,8 @@
 """The optimizer's memory of a model, as Keras variables.
 
-One packed slot [state_rows, n] a piece of a tensor (see `chunks`), one offset
-phi - theta a tensor, and the state of the two upper levels.
+For each piece of a tensor (see `chunks`) one packed slot [state_rows, n] and,
+with attention, the offset phi - theta [n]; and the state of the two upper
+levels.
 """
 
 import functools
@@ -10,7 +11,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from hrnn_opt import chunks, kernels, meta_parameters, rule
+from hrnn_opt import backend, chunks, kernels, meta_parameters, rule
 from hrnn_opt.config import RuleConfig
 from hrnn_opt.hierarchy import SharedState
 
@@ -68,26 +69,30 @@ class Slots:
         self.skipped = self._add("skipped_steps", (), lambda: 0, "int32")
         self.holds_theta = self._add("holds_theta", (), lambda: 0, "int32")
         self.sizes = [int(np.prod(v.shape)) for v in variables]
+        self._shapes = [tuple(v.shape) for v in variables]
         self.states, self.offsets = [], []
-        for t, variable in enumerate(variables):
-            self.states.append(
+        for t, size in enumerate(self.sizes):
+            pieces = chunks.cut(t, size)
+            self.states.append([self._add_state(p) for p in pieces])
+            self.offsets.append(
                 [
-                    self._add_state(piece)
-                    for piece in chunks.cut(t, self.sizes[t])
+                    self._add(f"offset_{t}_{p.number}", (p.size,), lambda: 0)
+                    for p in pieces
+                    if config.attention
                 ]
             )
-            offset = None
-            if config.attention:
-                offset = add_variable(
-                    shape=variable.shape, dtype=self.dtype, name=f"offset_{t}"
-                )
-            self.offsets.append(offset)
+
+    def offset(self, tensor: int):
+        """phi - theta of a tensor, in its shape."""
+        pieces = [backend.read(piece) for piece in self.offsets[tensor]]
+        whole = pieces[0] if len(pieces) == 1 else ops.concatenate(pieces)
+        return ops.reshape(whole, self._shapes[tensor])
 
     def changing(self, tensors) -> list:
         """The variables that a step on these tensors assigns."""
         changing = [*self.shared, self.holds_theta]
         for t in tensors:
-            changing += [*self.states[t], self.offsets[t]]
+            changing += self.states[t] + self.offsets[t]
         return [v for v in changing if v is not None]
 
     def holds_theta_as_float(self):
@@ -99,7 +104,9 @@ class Slots:
         return self._add_variable(
             shape=shape,
             dtype=dtype or self.dtype,
-            initializer=lambda shape, dtype: ops.cast(value(), dtype),
+            initializer=lambda shape, dtype: ops.broadcast_to(
+                ops.cast(value(), dtype), shape
+            ),
             name=name,
         )
 
