@@ -1,7 +1,5 @@
 """The few things that differ between Keras's backends."""
 
-import contextlib
-
 import keras
 
 NAME = keras.backend.backend()
@@ -55,17 +53,6 @@ def one_program() -> bool:
             tf.compat.v1.get_default_graph()
         )
     return NAME == "jax"
-
-
-def after(tensors):
-    """A context whose operations wait for `tensors`, in a graph.
-
-    A graph runs whatever is ready, so it would copy the slices of all chunks
-    before it works on the first.
-    """
-    if NAME == "tensorflow" and not tf.executing_eagerly():
-        return tf.control_dependencies(tensors)
-    return contextlib.nullcontext()
 
 
 def run_if(condition, function, variables):

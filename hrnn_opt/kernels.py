@@ -4,7 +4,6 @@ A packed slot is [F, n]: the rows of `ParamState`, one after another. These are
 the only functions that see the packing.
 """
 
-import collections
 import functools
 from collections.abc import Callable
 
@@ -14,9 +13,6 @@ from hrnn_opt import backend, rule
 from hrnn_opt.config import RuleConfig
 from hrnn_opt.meta_parameters import unflatten
 from hrnn_opt.rule import ParamState
-
-IN_FLIGHT = 4
-"""Chunks worked on at a time, on as many cores."""
 
 
 def pack(state: ParamState):
@@ -137,14 +133,10 @@ def over_chunks(function, config, common, plan, arguments, write):
     count = len(plan.chunks)
     if not plan.mapped:
         run = compiled(function, config)
-        kept, running = [], collections.deque()
+        kept = []
         for k in range(count):
-            earlier = running.popleft() if len(running) == IN_FLIGHT else ()
-            with backend.after(earlier):
-                slot, *own = arguments(k)
-                results = run(slot, *common, *own)
-            running.append(results[-1:])
-            kept.append(write(k, results))
+            slot, *own = arguments(k)
+            kept.append(write(k, run(slot, *common, *own)))
         return kept
     # `map` takes no None: absent arguments and results are left out of it.
     columns = list(zip(*(arguments(k) for k in range(count)), strict=True))
