@@ -5,7 +5,6 @@ through all of them twice, and a plain `where` around an infinite branch would
 make it NaN.
 """
 
-import keras
 from keras import ops
 
 
@@ -45,7 +44,13 @@ def column(vector, like):
 
 
 def select(keep, new, old):
-    """`new` where `keep`, else `old`, over two like records of tensors."""
-    return keras.tree.map_structure(
-        lambda n, o: ops.where(keep, n, o), new, old
-    )
+    """`new` where `keep`, else `old`, over like (nested) tuples of tensors.
+
+    None stays None: a feature that is off.
+    """
+    if new is None:
+        return None
+    if not isinstance(new, tuple):
+        return ops.where(keep, new, old)
+    values = [select(keep, n, o) for n, o in zip(new, old, strict=True)]
+    return type(new)(*values) if hasattr(new, "_fields") else tuple(values)

@@ -1,0 +1,498 @@
+"""Every feature of a Keras optimizer, against the reference carrying it.
+
+Constants are powers of two where Keras passes them through float32.
+"""
+
+import itertools
+import warnings
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from hrnn_opt import HierarchicalRNN, RuleConfig, meta_parameters, weights
+from tests.reference import ReferenceOptimizer
+
+SHAPES = {"scale": (), "bias": (3,), "kernel": (4, 3), "filters": (2, 1, 2, 2)}
+SCALE, BIAS, KERNEL, FILTERS = range(4)
+
+pytestmark = pytest.mark.filterwarnings("ignore:Gradients do not exist")
+
+
+def weights_file(folder, seed=0, **config):
+    """Meta-parameters with noise, so that none is zero."""
+    config = RuleConfig(**config)
+    vector = meta_parameters.initial_vector(config, seed)
+    noise = np.random.default_rng(seed).normal(0, 0.2, vector.shape)
+    path = folder / f"noisy{seed}.npz"
+    weights.save(path, config, vector + noise)
+    return path
+
+
+def new_variables(dtype="float64"):
+    rng = np.random.default_rng(1)
+    return [
+        keras.Variable(rng.normal(size=shape), dtype=dtype, name=name)
+        for name, shape in SHAPES.items()
+    ]
+
+
+def draw_gradients(steps, seed=2):
+    """For each step a list of arrays, of sizes two decades apart."""
+    rng = np.random.default_rng(seed)
+    return [
+        [
+            10 ** rng.uniform(-1, 1) * rng.normal(size=shape)
+            for shape in SHAPES.values()
+        ]
+        for _ in range(steps)
+    ]
+
+
+class Twins:
+    """The optimizer and the reference, fed with the same gradients."""
+
+    def __init__(
+        self,
+        path,
+        learning_rate=0.125,
+        reference=None,
+        mode="eager",
+        variables=None,
+        **kwargs,
+    ):
+        self.variables = variables or new_variables()
+        self.optimizer = HierarchicalRNN(learning_rate, weights=path, **kwargs)
+        self.optimizer.swapped_by_callback = True
+        arrays = {k: v.astype(float) for k, v in np.load(path).items()
+                  if k != "metadata"}  # fmt: skip
+        config = weights.load(path).config
+        if not isinstance(learning_rate, float):
+            learning_rate = 0.125
+        self.reference = ReferenceOptimizer(
+            config, arrays, learning_rate, **(reference or {})
+        )
+        self.reference.build([v.numpy() for v in self.variables])
+        self.mode, self._graphs = mode, {}
+
+    def step(self, gradients):
+        """One step of both; a missing gradient is None."""
+        self.reference.apply(gradients)
+        self.step_optimizer(gradients)
+
+    def step_optimizer(self, gradients):
+        if not self.optimizer.built:
+            self.optimizer.build(self.variables)
+        given = tuple(g is not None for g in gradients)
+        if given not in self._graphs:
+            self._graphs[given] = self._graph(given)
+        self._graphs[given](
+            *(
+                tf.constant(g, v.dtype)
+                for g, v in zip(gradients, self.variables, strict=True)
+                if g is not None
+            )
+        )
+
+    def _graph(self, given):
+        def apply(*gradients):
+            gradients = iter(gradients)
+            gradients = [next(gradients) if here else None for here in given]
+            pairs = zip(gradients, self.variables, strict=True)
+            self.optimizer.apply_gradients(pairs)
+
+        if self.mode == "eager":
+            return apply
+        return tf.function(
+            apply, jit_compile=self.mode == "jit", autograph=False
+        )
+
+    def check(self, rtol=1e-9):
+        """Compares variables and the whole state."""
+        reference, slots = self.reference, self.optimizer._slots
+
+        def same(name, got, wanted):
+            np.testing.assert_allclose(
+                keras.ops.convert_to_numpy(got),
+                wanted,
+                rtol,
+                rtol * 1e-2,
+                err_msg=name,
+            )
+
+        pairs = zip(self.variables, reference.variables, strict=True)
+        for t, (variable, wanted) in enumerate(pairs):
+            same(variable.name, variable, wanted)
+            if self.optimizer.config.attention:
+                same("offset", slots.offset(t), reference.offset[t])
+            packed = [reference.h[t], reference.g_bar[t], reference.r[t]]
+            if reference.eta_bar is not None:
+                packed.append(reference.eta_bar[t][None])
+            state = tf.concat([s.value for s in slots.states[t]], axis=-1)
+            same("state", state, np.concatenate(packed))
+            if reference.averages is not None:
+                average = self.optimizer._model_variables_moving_average[t]
+                same("average", average, reference.averages[t])
+        same("h_tensor", slots.shared.h_tensor, reference.h_tensor)
+        same("h_global", slots.shared.h_global[:, 0], reference.h_global)
+        assert self.optimizer.skipped_steps == reference.skipped
+        assert int(self.optimizer._iterations) == reference.iterations
+        if self.optimizer.config.attention:
+            assert self.optimizer.holds_theta == reference.holds_theta
+
+    def run(self, all_gradients):
+        for gradients in all_gradients:
+            self.step(gradients)
+            self.check()
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory):
+    return weights_file(tmp_path_factory.mktemp("weights"))
+
+
+def differ(some, others):
+    """Whether every pair of arrays differs visibly."""
+    pairs = zip(some, others, strict=True)
+    return all(np.max(np.abs(a - b)) > 1e-4 for a, b in pairs)
+
+
+@pytest.mark.parametrize("mode", ["eager", "graph", "jit"])
+def test_plain_steps(path, mode):
+    twins = Twins(path, mode=mode)
+    twins.run(draw_gradients(10))
+    # Otherwise attention would go untested everywhere in this file.
+    zeros = [np.zeros(shape) for shape in SHAPES.values()]
+    assert differ(twins.reference.offset, zeros)
+
+
+AVERAGING = {
+    "use_ema": True,
+    "ema_momentum": 0.75,
+    "ema_overwrite_frequency": 3,
+}
+FEATURES = {
+    "clipnorm": {"clipnorm": 0.5},
+    "clipvalue": {"clipvalue": 0.25},
+    "global_clipnorm": {"global_clipnorm": 2.0},
+    "weight_decay": {"weight_decay": 0.5},
+    "ema_overwrite": AVERAGING,
+    "accumulation": {"gradient_accumulation_steps": 3},
+    "all": AVERAGING
+    | {
+        "global_clipnorm": 2.0,
+        "weight_decay": 0.5,
+        "gradient_accumulation_steps": 2,
+    },
+}
+
+
+@pytest.mark.parametrize(
+    "mode, feature",
+    [
+        *itertools.product(["eager", "graph"], FEATURES),
+        ("jit", "all"),
+    ],
+)
+def test_feature(path, mode, feature):
+    kwargs = FEATURES[feature]
+    carried = dict(kwargs)
+    carried.pop("use_ema", None)
+    if "gradient_accumulation_steps" in carried:
+        carried["accumulation_steps"] = carried.pop(
+            "gradient_accumulation_steps"
+        )
+    all_gradients = draw_gradients(10)
+    twins = Twins(path, reference=carried, mode=mode, **kwargs)
+    twins.run(all_gradients)
+    without = Twins(path).reference
+    for gradients in all_gradients:
+        without.apply(gradients)
+    assert differ(twins.reference.variables, without.variables)
+
+
+@pytest.mark.parametrize("by", ["name", "list", "both"])
+def test_excluded_from_weight_decay(path, by):
+    no_decay = {"name": [BIAS], "list": [KERNEL], "both": [BIAS, KERNEL]}[by]
+    twins = Twins(
+        path,
+        weight_decay=0.5,
+        reference={"weight_decay": 0.5, "no_decay": no_decay},
+    )
+    twins.optimizer.exclude_from_weight_decay(
+        var_list=[twins.variables[KERNEL]] if KERNEL in no_decay else None,
+        var_names=["bias"] if BIAS in no_decay else None,
+    )
+    twins.run(draw_gradients(6))
+
+
+@pytest.mark.parametrize("average", [False, True])
+def test_finalize_leaves_theta_and_goes_on(path, average):
+    kwargs = {"use_ema": True, "ema_momentum": 0.75} if average else {}
+    carried = {"ema_momentum": 0.75} if average else {}
+    twins = Twins(path, reference=carried, mode="graph", **kwargs)
+    all_gradients = draw_gradients(9)
+    twins.run(all_gradients[:6])
+    reference = twins.reference
+    before = reference.theta
+    if average:
+        reference.theta = [a.copy() for a in reference.averages]
+        assert differ(before, reference.theta)
+    reference.to_theta()
+    twins.optimizer.finalize_variable_values(twins.variables)
+    twins.check()
+    twins.run(all_gradients[6:])
+
+
+@keras.saving.register_keras_serializable()
+class Table(keras.optimizers.schedules.LearningRateSchedule):
+    """Warms up from 0, decays to 0, resumes: exact in float32."""
+
+    VALUES = (0.0, 0.125, 0.25, 0.5, 0.125, 0.0, 0.0, 0.25, 0.125)
+
+    def __call__(self, step):
+        return keras.ops.take(keras.ops.convert_to_tensor(self.VALUES), step)
+
+    def get_config(self):
+        return {}
+
+
+@pytest.mark.parametrize("mode", ["eager", "graph"])
+def test_schedule(path, mode):
+    twins = Twins(path, Table(), mode=mode, weight_decay=0.5,
+                  reference={"weight_decay": 0.5})  # fmt: skip
+    twins.reference.learning_rate = lambda n: Table.VALUES[n]
+    twins.run(draw_gradients(len(Table.VALUES)))
+
+
+def test_schedule_counts_calls_where_gradients_accumulate(path):
+    twins = Twins(path, Table(), gradient_accumulation_steps=2,
+                  reference={"accumulation_steps": 2})  # fmt: skip
+    twins.reference.learning_rate = lambda n: Table.VALUES[n]
+    twins.run(draw_gradients(8))
+
+
+@pytest.mark.parametrize("mode", ["eager", "graph"])
+def test_callable_learning_rate(path, mode):
+    rate = keras.Variable(0.0)
+    twins = Twins(path, lambda: rate.value, mode=mode)
+    for value, gradients in zip(
+        Table.VALUES, draw_gradients(len(Table.VALUES)), strict=True
+    ):
+        rate.assign(value)
+        twins.reference.learning_rate = value
+        twins.run([gradients])
+
+
+@pytest.mark.parametrize("mode", ["eager", "graph"])
+def test_learning_rate_assigned_between_steps(path, mode):
+    twins = Twins(path, 0.125, mode=mode)
+    for value, gradients in zip(
+        (0.125, 0.125, 0.5, 0.5, 0.0, 0.25), draw_gradients(6), strict=True
+    ):
+        twins.optimizer.learning_rate = value
+        twins.reference.learning_rate = value
+        twins.run([gradients])
+
+
+def max_norm(w):
+    norm = np.sqrt(np.sum(w**2, axis=0))
+    return w * np.clip(norm, 0, 0.5) / (1e-7 + norm)
+
+
+@pytest.mark.parametrize("mode", ["eager", "graph"])
+def test_constraints_act_on_theta(path, mode):
+    twins = Twins(
+        path,
+        mode=mode,
+        reference={
+            "constraints": {
+                BIAS: lambda w: np.maximum(w, 0),
+                KERNEL: max_norm,
+            }
+        },
+    )
+    twins.variables[BIAS].constraint = keras.constraints.NonNeg()
+    twins.variables[KERNEL].constraint = keras.constraints.MaxNorm(0.5)
+    all_gradients = draw_gradients(10)
+    all_gradients[4][BIAS] = None
+    all_gradients[6][SCALE] = np.array(np.nan)
+    twins.run(all_gradients[:8])
+    # phi itself breaks the constraint.
+    assert np.min(twins.variables[BIAS].numpy()) < 0
+    twins.optimizer.swap_to_theta()
+    twins.reference.to_theta()
+    assert np.min(twins.variables[BIAS].numpy()) >= 0
+    twins.run(all_gradients[8:])
+
+
+@pytest.mark.parametrize("at_theta", [False, True])
+def test_variables_set_between_steps(path, at_theta):
+    twins = Twins(path)
+    all_gradients = draw_gradients(8)
+    twins.run(all_gradients[:4])
+    if at_theta:
+        twins.optimizer.swap_to_theta()
+        twins.reference.to_theta()
+    values = [3 * v.numpy() - 1 for v in twins.variables]
+    for variable, value in zip(twins.variables, values, strict=True):
+        variable.assign(value)
+    twins.reference.set_variables(values)
+    twins.run(all_gradients[4:])
+
+
+@pytest.mark.parametrize("mode", ["eager", "graph"])
+def test_missing_gradients(path, mode):
+    twins = Twins(path, mode=mode)
+    all_gradients = draw_gradients(9)
+    for step in (0, 2, 5, 7):
+        all_gradients[step][KERNEL] = None
+        all_gradients[step][SCALE] = None
+    for step, gradients in enumerate(all_gradients):
+        if step in (3, 5):  # 5: a variable without gradient becomes phi, too
+            twins.optimizer.swap_to_theta()
+            twins.reference.to_theta()
+        twins.run([gradients])
+
+
+def test_frozen_variables_stay(path):
+    twins = Twins(path)
+    twins.run(draw_gradients(3))
+    frozen = twins.variables[FILTERS].numpy()
+    for gradients in draw_gradients(5, seed=3):
+        pairs = list(zip(gradients, twins.variables, strict=True))[:FILTERS]
+        twins.optimizer.apply_gradients(pairs)
+        twins.reference.apply([*gradients[:FILTERS], None])
+        twins.check()
+    np.testing.assert_array_equal(twins.variables[FILTERS].numpy(), frozen)
+    twins.run(draw_gradients(2, seed=4))
+
+
+@pytest.mark.parametrize("mode", ["eager", "graph", "jit"])
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_non_finite_step_is_skipped_whole(path, mode, bad):
+    if (mode, bad) == ("jit", -np.inf):
+        pytest.skip("compiled once is enough")
+    twins = Twins(path, mode=mode)
+    all_gradients = draw_gradients(8)
+    all_gradients[0][BIAS][1] = bad  # before anything was seen
+    all_gradients[4][SCALE] = np.array(bad)
+    all_gradients[5][FILTERS][0, 0, 1, 1] = bad
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        twins.run(all_gradients)
+        assert twins.optimizer.skipped_steps == 3
+        twins.optimizer.finalize_variable_values(twins.variables)
+        twins.optimizer.finalize_variable_values(twins.variables)
+    assert sum("skipped" in str(w.message) for w in caught) == 1
+
+
+def test_skipped_step_leaves_variables_at_theta(path):
+    twins = Twins(path)
+    twins.run(draw_gradients(3))
+    twins.optimizer.swap_to_theta()
+    twins.reference.to_theta()
+    bad, good = draw_gradients(2, seed=3)
+    bad[KERNEL][0, 0] = np.nan
+    with pytest.warns(UserWarning, match="skipped 1 step"):
+        twins.step(bad)
+    twins.check()
+    assert twins.optimizer.holds_theta
+    twins.run([good])
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"attention": False},
+        {"direction_length": False, "relative_learning_rate": False},
+        {"attention": False, "timescales": 2, "param_units": 5},
+    ],
+)
+def test_ablation(tmp_path, config):
+    path = weights_file(tmp_path, **config)
+    twins = Twins(path, weight_decay=0.5, reference={"weight_decay": 0.5})
+    twins.run(draw_gradients(6))
+    twins.optimizer.finalize_variable_values(twins.variables)
+    for got, wanted in zip(twins.variables, twins.reference.theta, strict=True):
+        np.testing.assert_allclose(got.numpy(), wanted, 1e-9)
+
+
+def test_two_optimizers_do_not_disturb_each_other(path, tmp_path):
+    other = weights_file(tmp_path, seed=5)
+    twins = [
+        Twins(path),
+        Twins(other, 0.5, mode="graph"),
+        Twins(path, 0.25, reference={"weight_decay": 0.5}, weight_decay=0.5),
+    ]
+    for k in range(5):
+        for number, pair in enumerate(twins):
+            pair.step(draw_gradients(5, seed=number)[k])
+    for pair in twins:
+        pair.check()
+
+
+def test_bfloat16_variables_accumulate_small_steps(path):
+    # Next to 1, bfloat16 has a spacing of 2^-7, and a step is 2^-12.
+    ones = [
+        keras.Variable(np.ones(shape), dtype="bfloat16", name=name)
+        for name, shape in SHAPES.items()
+    ]
+    twins = Twins(path, 2.0**-12, variables=ones)
+    rng = np.random.default_rng(3)
+    signs = [rng.choice([-1.0, 1.0], shape) for shape in SHAPES.values()]
+    for _ in range(20):
+        twins.step(signs)
+    slots, reference = twins.optimizer._slots, twins.reference
+    for t, theta in enumerate(reference.theta):
+        phi, held = reference.variables[t], ones[t].numpy().astype(float)
+        offset = slots.offset(t).numpy()
+        np.testing.assert_allclose(held - offset, theta, 0, 2e-6)
+        np.testing.assert_allclose(held, phi, 0, 2.0**-8)
+        assert np.min(np.abs(theta - 1)) > 10 * 2.0**-12
+
+
+def test_float64_variable_makes_the_whole_state_float64(path):
+    mixed = new_variables("float32")
+    mixed[BIAS] = keras.Variable(np.ones(3), dtype="float64", name="bias")
+    twins = Twins(path, variables=mixed)
+    for gradients in draw_gradients(6):
+        twins.step(gradients)
+    np.testing.assert_allclose(
+        mixed[BIAS].numpy(), twins.reference.variables[BIAS], 1e-9
+    )
+    np.testing.assert_allclose(
+        mixed[KERNEL].numpy(), twins.reference.variables[KERNEL], 1e-5
+    )
+    states = twins.optimizer._slots.states
+    assert {s.dtype for pieces in states for s in pieces} == {"float64"}
+
+
+@pytest.mark.parametrize("mode", ["eager", "graph"])
+def test_embedding_equals_dense_and_leaves_unseen_rows(path, mode):
+    rows, width = 6, 2
+    rng = np.random.default_rng(4)
+    start = rng.normal(size=(rows, width))
+    table = keras.Variable(start, dtype="float64", name="table")
+    twins = Twins(path, variables=[table])
+    twins.optimizer.build([table])
+
+    def apply(values, indices):
+        slices = tf.IndexedSlices(values, indices, (rows, width))
+        twins.optimizer.apply_gradients([(slices, table)])
+
+    if mode == "graph":
+        apply = tf.function(apply, autograph=False)
+    for indices in ([0, 3, 3], [3, 1, 0], [0, 0, 0], [1, 4, 1]):
+        values = rng.normal(size=(3, width))
+        dense = np.zeros((rows, width))
+        np.add.at(dense, indices, values)
+        apply(tf.constant(values), tf.constant(indices))
+        twins.reference.apply([dense])
+        twins.check()
+    unseen = [2, 5]
+    np.testing.assert_array_equal(table.numpy()[unseen], start[unseen])
+    np.testing.assert_array_equal(
+        twins.optimizer._slots.offset(0).numpy()[unseen], 0
+    )
