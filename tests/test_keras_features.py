@@ -114,7 +114,7 @@ class Twins:
 
         def same(name, got, wanted):
             np.testing.assert_allclose(
-                keras.ops.convert_to_numpy(got),
+                got.numpy(),
                 wanted,
                 rtol,
                 rtol * 1e-2,
@@ -369,11 +369,11 @@ def test_frozen_variables_stay(path):
     twins.run(draw_gradients(2, seed=4))
 
 
-@pytest.mark.parametrize("mode", ["eager", "graph", "jit"])
-@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize(
+    "mode, bad",
+    [("eager", np.nan), ("eager", -np.inf), ("graph", np.inf), ("jit", np.nan)],
+)
 def test_non_finite_step_is_skipped_whole(path, mode, bad):
-    if (mode, bad) == ("jit", -np.inf):
-        pytest.skip("compiled once is enough")
     twins = Twins(path, mode=mode)
     all_gradients = draw_gradients(8)
     all_gradients[0][BIAS][1] = bad  # before anything was seen

@@ -178,10 +178,12 @@ def test_ablation(ablation):
     compare(RuleConfig(**ABLATIONS[ablation]), MIXED, rule.step)
 
 
-@pytest.mark.parametrize("field", dataclasses.fields(RuleConfig), ids=repr)
+@pytest.mark.parametrize(
+    "field", dataclasses.fields(RuleConfig), ids=lambda field: field.name
+)
 def test_every_field_has_an_ablation(field):
-    values = [fields.get(field.name) for fields in ABLATIONS.values()]
-    assert set(values) - {None, field.default}
+    values = {fields.get(field.name) for fields in ABLATIONS.values()}
+    assert values - {None, field.default}
 
 
 @pytest.mark.parametrize("compiled", [False, True], ids=["graph", "compiled"])
@@ -194,5 +196,5 @@ def test_graph(compiled):
 @pytest.mark.parametrize("shapes", ["mixed", "rows"])
 def test_compiled_float32(shapes):
     step = tf.function(rule.step, jit_compile=True, autograph=False)
-    # The RNNs carry rounding errors of 6e-8 a step through 20 steps.
-    compare(RuleConfig(), SHAPES[shapes], step, "float32", rtol=1e-4, atol=1e-5)
+    # Rounding errors of 6e-8 add up over 20 steps; 1e-5 is reached.
+    compare(RuleConfig(), SHAPES[shapes], step, "float32", 3e-5, 3e-6)
