@@ -22,6 +22,6 @@ Letters used in the maths, as in the paper:
 from hrnn_opt import callbacks
 from hrnn_opt.config import RuleConfig
 from hrnn_opt.keras_optimizer import HierarchicalRNN
+from hrnn_opt.version import __version__
 
-__all__ = ["HierarchicalRNN", "RuleConfig", "callbacks"]
-__version__ = "0.1.0"
+__all__ = ["HierarchicalRNN", "RuleConfig", "__version__", "callbacks"]

@@ -48,5 +48,10 @@ def main(argv):
     print(json.dumps(result))
 
 
-if __name__ == "__main__":
+def run():
+    """Entry point of the console script."""
     app.run(main)
+
+
+if __name__ == "__main__":
+    run()
