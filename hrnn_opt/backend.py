@@ -12,36 +12,14 @@ elif NAME == "jax":
 
 
 def compile_function(function):
-    """Compiles a pure function of a slot and tensors: (new slot, others...).
+    """Compiles a pure function of tensors.
 
     On CPUs Keras does not compile training steps by itself, so on TensorFlow
-    the rule does. A slot given as a variable (see `in_place`) is updated in
-    place there, and returned as None. A JAX user's step is compiled anyway;
-    PyTorch runs eagerly.
+    the rule does. A JAX user's step is compiled anyway; PyTorch runs eagerly.
     """
-    if NAME == "jax":
-        return jax.jit(function)
-    if NAME != "tensorflow":
-        return function
-
-    @tf.function(jit_compile=True, autograph=False)
-    def run(slot, *arguments):
-        if not isinstance(slot, tf.Variable):
-            return function(slot, *arguments)
-        new, *others = function(read(slot), *arguments)
-        slot.assign(new)
-        return None, *others
-
-    return run
-
-
-def in_place(variable):
-    """What to give to a compiled function to have `variable` updated.
-
-    A new buffer for each slot, with other results between the old ones,
-    leaves holes: a step would take twice the slots' memory.
-    """
-    return variable.value if NAME == "tensorflow" else read(variable)
+    if NAME == "tensorflow":
+        return tf.function(function, jit_compile=True, autograph=False)
+    return jax.jit(function) if NAME == "jax" else function
 
 
 def one_program() -> bool:

@@ -2,6 +2,8 @@
 
 import keras
 
+from hrnn_opt.keras_optimizer import HierarchicalRNN
+
 
 class AttentionSwap(keras.callbacks.Callback):
     """Validates and saves at theta, trains at the attended point phi.
@@ -27,51 +29,64 @@ class AttentionSwap(keras.callbacks.Callback):
         self.swap_on_batch = swap_on_batch
         self._back_after = {}
 
-    def _optimizer(self):
-        optimizer = self.model.optimizer
-        # LossScaleOptimizer wraps the one that has the state.
-        return getattr(optimizer, "inner_optimizer", optimizer)
+    def _learned(self) -> list[HierarchicalRNN]:
+        """The optimizers to swap, also inside those that wrap others."""
+        found, open_ = [], [self.model.optimizer]
+        while open_:
+            optimizer = open_.pop()
+            if isinstance(optimizer, HierarchicalRNN):
+                found.append(optimizer)
+            # LossScaleOptimizer has one, MultiOptimizer several.
+            open_ += getattr(optimizer, "optimizers", [])
+            open_ += [getattr(optimizer, "inner_optimizer", None)]
+            open_ = [o for o in open_ if o is not None]
+        return found
 
-    def _call(self, method: str) -> bool:
-        method = getattr(self._optimizer(), method, None)
-        return bool(method and method())
+    def _to_theta(self) -> list[HierarchicalRNN]:
+        """Those that were swapped."""
+        return [o for o in self._learned() if o.swap_to_theta()]
+
+    def _to_phi(self):
+        for optimizer in self._learned():
+            optimizer.swap_to_phi()
 
     def on_train_begin(self, logs=None):
         """Tells the optimizer that it is looked after."""
-        self._optimizer().swapped_by_callback = True
+        for optimizer in self._learned():
+            optimizer.swapped_by_callback = True
 
     def on_epoch_begin(self, epoch, logs=None):
         """Trains at phi."""
-        self._call("swap_to_phi")
+        self._to_phi()
 
     def on_epoch_end(self, epoch, logs=None):
         """Leaves theta to the callbacks after this one."""
-        self._call("swap_to_theta")
+        self._to_theta()
 
     def on_train_batch_begin(self, batch, logs=None):
         """Trains at phi."""
         if self.swap_on_batch:
-            self._call("swap_to_phi")
+            self._to_phi()
 
     def on_train_batch_end(self, batch, logs=None):
         """Leaves theta to the callbacks after this one."""
         if self.swap_on_batch:
-            self._call("swap_to_theta")
+            self._to_theta()
 
     def on_test_begin(self, logs=None):
         """Evaluates at theta."""
-        self._back_after["test"] = self._call("swap_to_theta")
+        self._back_after["test"] = self._to_theta()
 
     def on_test_end(self, logs=None):
         """Back to what was there before."""
-        if self._back_after.pop("test", False):
-            self._call("swap_to_phi")
+        for optimizer in self._back_after.pop("test", []):
+            optimizer.swap_to_phi()
 
     def on_predict_begin(self, logs=None):
         """Predicts at theta."""
-        self._back_after["predict"] = self._call("swap_to_theta")
+        self._back_after["predict"] = self._to_theta()
 
     def on_predict_end(self, logs=None):
         """Back to what was there before."""
-        if self._back_after.pop("predict", False):
-            self._call("swap_to_phi")
+        for optimizer in self._back_after.pop("predict", []):
+            optimizer.swap_to_phi()

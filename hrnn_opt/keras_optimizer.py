@@ -116,7 +116,6 @@ class HierarchicalRNN(keras.optimizers.Optimizer):
             if not self.built:
                 with keras.name_scope(self.name):
                     self.build(trainable_variables)
-            self._check_variables_are_known(trainable_variables)
         self._warn_of_missing_swap()
         super().apply(grads, trainable_variables)
         for t, variable in self._constrained(grads, trainable_variables):
@@ -296,9 +295,9 @@ class HierarchicalRNN(keras.optimizers.Optimizer):
         the first step raises the error.
         """
         config = dict(config)
-        sha256, name = config.pop("weights_sha256"), config["weights"]
-        missing = None
-        if name is not None:
+        sha256 = config.pop("weights_sha256", None)
+        name, missing = config.get("weights"), None
+        if None not in (name, sha256):
             missing = _why_not_loadable(name, sha256)
         if missing is not None:
             config.update(weights=None, seed=0)

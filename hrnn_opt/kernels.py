@@ -31,15 +31,15 @@ def unpack(config: RuleConfig, packed) -> ParamState:
 
 
 def sense_chunk(
-    config: RuleConfig, packed, meta_vector, mean_eta_bar, g, bias, filled
+    config: RuleConfig, meta_vector, mean_eta_bar, packed, g, bias, filled
 ):
     """`rule.sense` on rows, and the sums that the upper levels need.
 
     Args:
         config: the features in use.
-        packed: state [F, n].
         meta_vector: flat meta-parameters.
         mean_eta_bar: scalar.
+        packed: state [F, n].
         g: finite gradients [n].
         bias: [3P, R]; only its shape counts without Tensor RNN.
         filled: parameters in each row that are not padding [R], or None if
@@ -77,19 +77,19 @@ def sense_chunk(
     )
 
 
-def advance_chunk(config: RuleConfig, offset, at_phi, value, u, rows):
+def advance_chunk(config: RuleConfig, at_phi, value, offset, u, rows):
     """`rule.advance` on rows.
 
     Args:
         config: the features in use.
-        offset: phi - theta, [n], or None without attention.
         at_phi: scalar, 1 if the variables hold phi, 0 if they hold theta.
         value: the variables, [n].
+        offset: phi - theta, [n], or None without attention.
         u: [directions, n], from `sense_chunk`.
         rows: [directions + 1, R]: scale of each direction, weight decay.
 
     Returns:
-        The new offset and phi.
+        The new phi and offset.
     """
     count, n = rows.shape[1], value.shape[0]
     shape = (-1, count, n // count)
@@ -101,7 +101,7 @@ def advance_chunk(config: RuleConfig, offset, at_phi, value, u, rows):
         config, theta, ops.reshape(u, shape), rows[:-1], rows[-1:]
     )
     new_offset = None if offset is None else ops.reshape(phi - theta, (n,))
-    return new_offset, ops.reshape(phi, (n,))
+    return ops.reshape(phi, (n,)), new_offset
 
 
 @functools.cache
@@ -123,8 +123,7 @@ def over_chunks(function, config, common, plan, arguments, write):
         config: the features in use.
         common: arguments that all chunks share.
         plan: the chunks, and whether to map.
-        arguments: function of a chunk's number, to its slot and its other
-            arguments.
+        arguments: function of a chunk's number, to its own arguments.
         write: function of a chunk's number and its results, to what is kept.
 
     Returns:
@@ -133,11 +132,7 @@ def over_chunks(function, config, common, plan, arguments, write):
     count = len(plan.chunks)
     if not plan.mapped:
         run = compiled(function, config)
-        kept = []
-        for k in range(count):
-            slot, *own = arguments(k)
-            kept.append(write(k, run(slot, *common, *own)))
-        return kept
+        return [write(k, run(*common, *arguments(k))) for k in range(count)]
     # `map` takes no None: absent arguments and results are left out of it.
     columns = list(zip(*(arguments(k) for k in range(count)), strict=True))
     present = [column[0] is not None for column in columns]
@@ -145,8 +140,8 @@ def over_chunks(function, config, common, plan, arguments, write):
 
     def body(slices):
         slices = iter(slices)
-        slot, *own = [next(slices) if here else None for here in present]
-        results = function(config, slot, *common, *own)
+        own = [next(slices) if here else None for here in present]
+        results = function(config, *common, *own)
         returned[:] = [result is not None for result in results]
         return tuple(result for result in results if result is not None)
 

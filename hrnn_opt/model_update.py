@@ -96,11 +96,8 @@ def _sense(config, slots, targets, plan, meta_vector, grads, bias):
 
     def arguments(k):
         chunk = plan.chunks[k]
-        pieces = [
-            backend.read(states[p.tensor][p.number]) for p in chunk.pieces
-        ]
         return (
-            chunks.join(chunk, pieces),
+            _join_slots(chunk, states),
             _join_flat(chunk, grads),
             ops.take(bias, chunk.owner, axis=-1),
             chunk.filled,
@@ -108,7 +105,7 @@ def _sense(config, slots, targets, plan, meta_vector, grads, bias):
 
     def write(k, results):
         packed, u, row_sums = results
-        _assign(plan.chunks[k], states, packed)
+        _assign_slots(plan.chunks[k], states, packed)
         return u, row_sums
 
     common = (meta_vector, mean_eta_bar)
@@ -130,14 +127,15 @@ def _move(config, slots, targets, plan, u, rows):
 
     def arguments(k):
         chunk = plan.chunks[k]
-        offset = _slot(plan, chunk, offsets) if config.attention else None
-        own = _join_flat(chunk, values), u[k]
+        offset = _join_slots(chunk, offsets) if config.attention else None
+        own = _join_flat(chunk, values), offset, u[k]
         u[k] = None
-        return offset, *own, ops.take(rows, chunk.owner, axis=-1)
+        return *own, ops.take(rows, chunk.owner, axis=-1)
 
     def write(k, results):
-        chunk, (offset, phi) = plan.chunks[k], results
-        _assign(chunk, offsets, offset)
+        chunk, (phi, offset) = plan.chunks[k], results
+        if config.attention:
+            _assign_slots(chunk, offsets, offset)
         for p, part in zip(chunk.pieces, chunks.split(chunk, phi), strict=True):
             stored = ops.cast(part, targets[p.tensor].variable.dtype)
             if stored.dtype != part.dtype and config.attention:
@@ -155,22 +153,18 @@ def _move(config, slots, targets, plan, u, rows):
         target.variable.assign(ops.reshape(whole, target.variable.shape))
 
 
-def _slot(plan, chunk, slots):
-    """The chunk's slots side by side; a lone one to be updated in place."""
-    if chunk.alone and not plan.mapped:
-        piece = chunk.pieces[0]
-        return backend.in_place(slots[piece.tensor][piece.number])
+def _join_slots(chunk, slots):
+    """The pieces' slots side by side."""
     return chunks.join(
         chunk, [backend.read(slots[p.tensor][p.number]) for p in chunk.pieces]
     )
 
 
-def _assign(chunk, slots, value):
-    """The inverse of `_slot`; None was updated in place, or does not exist."""
-    if value is not None:
-        parts = chunks.split(chunk, value)
-        for p, part in zip(chunk.pieces, parts, strict=True):
-            slots[p.tensor][p.number].assign(part)
+def _assign_slots(chunk, slots, value):
+    """The inverse of `_join_slots`."""
+    parts = chunks.split(chunk, value)
+    for p, part in zip(chunk.pieces, parts, strict=True):
+        slots[p.tensor][p.number].assign(part)
 
 
 def _flat(tensor, dtype):
