@@ -96,8 +96,9 @@ def _pack(sizes: tuple[int, ...], uniform: bool) -> tuple[Chunk, ...]:
     groups = full + packed
     if len(pieces) == 1:
         width = pieces[0].size
-    same = PIECE if uniform else 0
-    planned = tuple(_chunk(group, width, same) for group in groups)
+    # Chunks of few sizes: each size is a program to compile.
+    step = PIECE if uniform else PIECE // 8 if len(groups) > 1 else 1
+    planned = tuple(_chunk(group, width, step) for group in groups)
     if uniform:
         return planned
     return tuple(
@@ -115,14 +116,14 @@ def _best_width(sizes: list[int]) -> int:
     return min(WIDTHS, key=cost) if sizes else WIDTHS[-1]
 
 
-def _chunk(pieces: list[Piece], width: int, same: int) -> Chunk:
+def _chunk(pieces: list[Piece], width: int, step: int) -> Chunk:
     padding, owner, filled = [], [], []
     for piece in pieces:
         rows = -(-piece.size // width)
         padding.append(rows * width - piece.size)
         owner += [piece.tensor] * rows
         filled += [width] * (rows - 1) + [width - padding[-1]]
-    missing = max(same - width * len(owner), 0)
+    missing = -width * len(owner) % step
     padding[-1] += missing
     owner += [pieces[-1].tensor] * (missing // width)
     filled += [0] * (missing // width)

@@ -5,7 +5,7 @@ Features lead: g is [1, ..., n]; g_bar, r, m are [S, ..., n].
 
 from keras import ops
 
-from hrnn_opt.numerics import safe_divide, safe_log
+from hrnn_opt.numerics import safe_divide, safe_log, smallest_normal
 
 LOGIT_RANGE = 60.0
 """sigmoid(-60) = 9e-27: beyond, its square roots lose their derivatives."""
@@ -46,17 +46,19 @@ def root_mean_square(g, g_bar, r, decay, first):
     """Eq. 2 for r = sqrt(lambda): r <- sqrt(d r^2 + (1 - d) g_bar^2).
 
     Nothing is squared out of range: both are divided by the larger one first,
-    whose derivative cancels (r is homogeneous), so it is held constant.
+    whose derivative cancels (r is homogeneous), so it is held constant. An r
+    too small for its inverse counts as zero.
 
     Differs from the paper: `g_bar` is the new average of Eq. 1, and the first
     non-zero gradient sets r to abs(g).
     """
     larger = ops.stop_gradient(ops.maximum(r, ops.abs(g_bar)))
-    nonzero = larger > 0
+    nonzero = larger >= smallest_normal(larger.dtype)
     scale = 1 / ops.where(nonzero, larger, ops.ones_like(larger))
     old, new = r * scale, g_bar * scale
     mean = decay * old * old + (1 - decay) * new * new
-    root = larger * ops.sqrt(ops.where(nonzero, mean, ops.ones_like(mean)))
+    root = ops.sqrt(ops.where(nonzero, mean, ops.ones_like(mean)))
+    root = ops.where(nonzero, larger, ops.zeros_like(larger)) * root
     return ops.where(first, ops.abs(g), root)
 
 

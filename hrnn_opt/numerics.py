@@ -5,6 +5,7 @@ through all of them twice, and a plain `where` around an infinite branch would
 make it NaN.
 """
 
+import keras
 from keras import ops
 
 
@@ -25,6 +26,12 @@ def safe_sqrt(a):
     positive = a > 0
     root = ops.sqrt(ops.where(positive, a, ops.ones_like(a)))
     return ops.where(positive, root, ops.zeros_like(root))
+
+
+def smallest_normal(dtype) -> float:
+    """The smallest number whose inverse is finite, about."""
+    double = keras.backend.standardize_dtype(dtype) == "float64"
+    return 2.3e-308 if double else 1.2e-38
 
 
 def linear(kernel, x):

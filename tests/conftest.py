@@ -4,9 +4,12 @@ import keras
 import pytest
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(autouse=True, scope="session")
 def seeded():
-    """The same random numbers in every run, and no state from the last."""
+    """The same random numbers in every run.
+
+    Once: each call empties TensorFlow's kernel cache, which costs seconds.
+    """
     keras.utils.set_random_seed(0)
 
 

@@ -1,5 +1,7 @@
 """What the paper promises of a step, whatever the weights are."""
 
+import functools
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -11,6 +13,9 @@ from tests.test_rule import noisy_vector
 CONFIG = RuleConfig()
 SIZES = (3, 1, 6, 2)
 
+# A compiled step is traced again for every new object.
+segments_of = functools.cache(Segments)
+
 
 class Run:
     """The rule on one problem, or on several side by side."""
@@ -21,7 +26,7 @@ class Run:
         self.theta = self.phi = tf.constant(theta)
         if vector is None:
             vector = noisy_vector(config)
-        self.config, self.segments, self.lr = config, Segments(sizes), lr
+        self.config, self.segments, self.lr = config, segments_of(sizes), lr
         self.meta = meta_parameters.unflatten(
             config, tf.constant(vector, self.theta.dtype)
         )
@@ -142,7 +147,7 @@ def test_order_of_tensors_does_not_matter():
     parts = np.split(np.arange(sum(SIZES)), np.cumsum(SIZES)[:-1])
     index = np.concatenate([parts[t] for t in order])
     run = Run(start())
-    other = Run(start()[index], [SIZES[t] for t in order])
+    other = Run(start()[index], tuple(SIZES[t] for t in order))
     for g in draw_gradients(8):
         run.step(g)
         other.step(g[index])
@@ -155,24 +160,79 @@ def test_order_of_tensors_does_not_matter():
     assert_close(other.everything(), wanted)
 
 
-def two_first_tensors(**fields):
-    """Two runs that differ in the first tensor's first gradient alone."""
-    # eta_rel is a second way from one tensor to the other, here closed.
-    config = RuleConfig(relative_learning_rate=False, **fields)
-    runs = [Run(start(), config=config) for _ in range(2)]
+@pytest.mark.parametrize("global_rnn", [True, False])
+def test_first_tensor_reaches_the_last_by_the_global_rnn_alone(global_rnn):
+    # Off, because eta_rel is a second way from one tensor to another.
+    config = RuleConfig(global_rnn=global_rnn, relative_learning_rate=False)
     first, second = draw_gradients(2)
     changed = first.copy()
-    changed[:3] = -2 * changed[[1, 2, 0]]
-    for run, g in zip(runs, (first, changed), strict=True):
+    changed[: SIZES[0]] *= [-2, 3, 0.5]
+    one, other = (Run(start(), config=config) for _ in range(2))
+    last = slice(-SIZES[-1], None)
+    one.step(first)
+    other.step(changed)
+    assert np.all(np.not_equal(one.theta, other.theta)[: SIZES[0]])
+    assert_same([one.theta[last]], [other.theta[last]])
+    if global_rnn:
+        h_globals = [run.state.shared.h_global for run in (one, other)]
+        assert np.all(np.not_equal(*h_globals))
+    one.step(second)
+    other.step(second)
+    reached = np.abs(one.theta - other.theta)[last]
+    assert np.all(reached > 1e-6) if global_rnn else np.all(reached == 0)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("at", [0, 3], ids=["at once", "later"])
+def test_non_finite_step_changes_nothing(bad, at):
+    run, undisturbed = Run(start()), Run(start())
+    *all_gradients, last = draw_gradients(at + 1)
+    for g in all_gradients:
         run.step(g)
-        yield run
-        run.step(second)
+        undisturbed.step(g)
+    broken = last.copy()
+    broken[4] = bad
+    run.step(broken)
+    assert_same(run.everything(), undisturbed.everything())
+    assert run.state.skipped == 1
+    run.step(last)
+    undisturbed.step(last)
+    assert_same(run.everything(), undisturbed.everything())
+    assert run.state.skipped == 1
 
 
-LAST = slice(-SIZES[-1], None)
+LEARNING_RATES = (0.5, 0.125, 0.01)
 
 
-def test_first_tensor_reaches_the_last_through_the_global_rnn():
-    one, other = (two_first_tensors() for _ in range(2))
-    one, other = two_first_tensors()
-    assert one is not other
+def instance(everything, b):
+    theta, phi, *states = everything
+    return [theta[b], phi[b], *(a[:, b] for a in states)]
+
+
+def test_instances_side_by_side_are_single_runs():
+    together = Run(start(3), lr=LEARNING_RATES)
+    singles = [Run(start(3)[b], lr=lr) for b, lr in enumerate(LEARNING_RATES)]
+    for g in draw_gradients(8, 3):
+        together.step(g)
+        for b, single in enumerate(singles):
+            single.step(g[b])
+            got = instance(together.everything(), b)
+            assert_close(got, single.everything())
+
+
+def test_only_the_bad_instance_is_skipped():
+    run, undisturbed = (Run(start(3), lr=LEARNING_RATES) for _ in range(2))
+    bad = {2: np.nan, 4: np.inf}
+    for n, g in enumerate(draw_gradients(6, 3)):
+        undisturbed.step(g)
+        before = run.everything()
+        g[1, 7] = bad.get(n, g[1, 7])
+        run.step(g)
+        now = run.everything()
+        for b in (0, 2):
+            wanted = instance(undisturbed.everything(), b)
+            assert_same(instance(now, b), wanted)
+        if n in bad:
+            assert_same(instance(now, 1), instance(before, 1))
+    np.testing.assert_array_equal(run.state.skipped, [0, 2, 0])
+    assert np.all(np.not_equal(now[0][1], undisturbed.theta[1]))

@@ -1,0 +1,169 @@
+"""Cutting and packing tensors changes nothing but the cost."""
+
+import keras
+import numpy as np
+import pytest
+
+from hrnn_opt import HierarchicalRNN, chunks, kernels, weights
+from tests.test_keras_features import Twins, weights_file
+
+RNG = np.random.default_rng(0)
+SIZES = {
+    "one": [5],
+    "one large": [5000],
+    "exact": [2048, 4096],
+    "around": [2047, 2048, 2049],
+    "small": [1] * 200,
+    "biases": [3, 300, 10, 64, 640, 16, 17, 15],
+    "many large": [20000, 7, 2048, 1],
+    "random": [int(n) for n in 10 ** RNG.uniform(0, 4, 40)],
+}
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory):
+    return weights_file(tmp_path_factory.mktemp("weights"))
+
+
+@pytest.fixture
+def piece(monkeypatch):
+    """Sets the size of the largest piece."""
+
+    def change(size):
+        chunks._pack.cache_clear()
+        monkeypatch.setattr(chunks, "PIECE", size)
+
+    yield change
+    chunks._pack.cache_clear()
+
+
+@pytest.mark.parametrize("sizes", SIZES.values(), ids=SIZES)
+@pytest.mark.parametrize("one_program", [False, True])
+def test_plan_covers_everything_once(piece, sizes, one_program):
+    piece(2048)
+    plan = chunks.plan(tuple(sizes), one_program)
+    seen = [np.zeros(n, int) for n in sizes]
+    for chunk in plan.chunks:
+        for p in chunk.pieces:
+            assert 0 < p.size <= 2048
+            seen[p.tensor][p.start : p.stop] += 1
+    assert all(np.all(count == 1) for count in seen)
+    ordered = [p for chunk in plan.chunks for p in chunk.pieces]
+    for t, size in enumerate(sizes):
+        numbers = [p.number for p in ordered if p.tensor == t]
+        assert sorted(numbers) == list(range(-(-size // 2048)))
+
+
+@pytest.mark.parametrize("sizes", SIZES.values(), ids=SIZES)
+@pytest.mark.parametrize("one_program", [False, True])
+def test_rows_tell_owner_and_padding(piece, sizes, one_program):
+    piece(2048)
+    plan = chunks.plan(tuple(sizes), one_program)
+    totals = set()
+    for chunk in plan.chunks:
+        marks = [np.full((p.size,), p.tensor + 1.0) for p in chunk.pieces]
+        joined = np.asarray(chunks.join(chunk, marks))
+        totals.add((joined.size, len(chunk.owner)))
+        assert joined.size <= 2048
+        rows = joined.reshape(len(chunk.owner), -1)
+        filled = chunk.filled
+        if filled is None:
+            filled = np.full(len(rows), rows.shape[1])
+            assert not any(chunk.padding)
+        for row, owner, count in zip(rows, chunk.owner, filled, strict=True):
+            assert np.all(row[:count] == owner + 1) and not np.any(row[count:])
+    if plan.mapped:
+        assert len(totals) == 1 and len(plan.chunks) > chunks.UNROLLED
+    elif one_program:
+        assert len(plan.chunks) <= chunks.UNROLLED
+
+
+@pytest.mark.parametrize("sizes", SIZES.values(), ids=SIZES)
+@pytest.mark.parametrize("one_program", [False, True])
+def test_split_inverts_join(piece, sizes, one_program):
+    piece(2048)
+    for chunk in chunks.plan(tuple(sizes), one_program).chunks:
+        parts = [RNG.normal(size=(2, p.size)) for p in chunk.pieces]
+        joined = chunks.join(chunk, parts)
+        assert joined.shape[-1] == sum(p.size for p in chunk.pieces) + sum(
+            chunk.padding
+        )
+        for part, again in zip(parts, chunks.split(chunk, joined), strict=True):
+            np.testing.assert_array_equal(again, part)
+
+
+FEW = [(20, 5), (3,), (8, 8), ()]
+MANY = [(30, 20), (3,), ()]
+
+
+def new_twins(path, shapes, **kwargs):
+    variables = [
+        keras.Variable(RNG.normal(size=s), dtype="float64", name=f"v{k}")
+        for k, s in enumerate(shapes)
+    ]
+    return Twins(path, variables=variables, **kwargs)
+
+
+def draw(shapes, steps):
+    return [
+        [10 ** RNG.uniform(-1, 1) * RNG.normal(size=s) for s in shapes]
+        for _ in range(steps)
+    ]
+
+
+@pytest.mark.parametrize("mode", ["eager", "graph", "jit"])
+@pytest.mark.parametrize("shapes", [FEW, MANY], ids=["few", "many"])
+def test_split_tensors_move_like_whole_ones(piece, path, mode, shapes):
+    piece(64)
+    sizes = tuple(int(np.prod(s)) for s in shapes)
+    assert chunks.plan(sizes, one_program=True).mapped == (shapes is MANY)
+    twins = new_twins(
+        path, shapes, mode=mode, weight_decay=0.5,
+        reference={"weight_decay": 0.5},
+    )  # fmt: skip
+    first, bad, *rest = draw(shapes, 4)
+    bad[0][-1, -1] = np.nan
+    twins.run([first, bad, *rest[:1]])
+    twins.optimizer.swap_to_theta()
+    twins.reference.to_theta()
+    twins.check()
+    twins.run(rest[1:])
+    assert len(twins.optimizer._slots.states[0]) == -(-sizes[0] // 64)
+
+
+def test_split_tensor_without_gradient_rests(piece, path):
+    piece(64)
+    twins = new_twins(path, FEW)
+    all_gradients = draw(FEW, 3)
+    all_gradients[1][0] = None
+    twins.run(all_gradients)
+
+
+def traces(config):
+    return [
+        kernels.compiled(function, config).experimental_get_tracing_count()
+        for function in (kernels.sense_chunk, kernels.advance_chunk)
+    ]
+
+
+@pytest.mark.parametrize("mode", ["eager", "graph"])
+@pytest.mark.parametrize("shapes, most", [([(5,)] * 60, 1), ([(64,)] * 20, 1),
+                                          ([(200,)] * 6, 3)])  # fmt: skip
+def test_many_tensors_need_few_programs(piece, tmp_path, mode, shapes, most):
+    if shapes[0] != (5,):
+        piece(64)
+    # A config of its own, whose programs no other test has compiled.
+    units = 2 + len(shapes) % 7 + (mode == "graph") * 7
+    path = weights_file(tmp_path, param_units=units, tensor_units=3)
+    config = weights.load(path).config
+    before = traces(config)
+    variables = [keras.Variable(RNG.normal(size=s)) for s in shapes]
+    twins = Twins(path, mode=mode, variables=variables)
+    assert isinstance(twins.optimizer, HierarchicalRNN)
+    counts = []
+    for gradients in draw(shapes, 3):
+        twins.step_optimizer(gradients)
+        counts.append(traces(config))
+    assert counts[0] == counts[2]
+    for now, then in zip(counts[0], before, strict=True):
+        assert 1 <= now - then <= most

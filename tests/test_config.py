@@ -1,0 +1,123 @@
+"""What a configuration refuses, and what it counts."""
+
+import dataclasses
+import json
+import re
+
+import pytest
+
+from hrnn_opt import RuleConfig
+
+FIELDS = dataclasses.fields(RuleConfig)
+SIZES = [field.name for field in FIELDS if field.type is int]
+SWITCHES = [field.name for field in FIELDS if field.type is bool]
+
+NOTHING = dict.fromkeys(SWITCHES, False)
+
+
+def test_fields_are_sizes_and_switches():
+    assert len(SIZES) == 4
+    assert len(SWITCHES) == 8
+    assert len(FIELDS) == 12
+
+
+@pytest.mark.parametrize("name", SIZES)
+@pytest.mark.parametrize("value", [0, -1, 2.0, "2", None, True])
+def test_wrong_size_is_refused(name, value):
+    text = (
+        f"Argument `{name}` must be an integer of at least 1. "
+        f"Received: {name}={value!r}"
+    )
+    with pytest.raises(ValueError, match=f"^{re.escape(text)}$"):
+        RuleConfig(**{name: value})
+
+
+@pytest.mark.parametrize("name", SWITCHES)
+@pytest.mark.parametrize("value", [0, 1, "True", None])
+def test_wrong_switch_is_refused(name, value):
+    text = (
+        f"Argument `{name}` must be True or False. Received: {name}={value!r}"
+    )
+    with pytest.raises(ValueError, match=f"^{re.escape(text)}$"):
+        RuleConfig(**{name: value})
+
+
+@pytest.mark.parametrize(
+    ("name", "needs", "fields"),
+    [
+        ("global_rnn", "tensor_rnn=True", {"tensor_rnn": False}),
+        (
+            "relative_learning_rate",
+            "direction_length=True",
+            {"direction_length": False},
+        ),
+        ("relative_log_magnitudes", "timescales >= 2", {"timescales": 1}),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_senseless_combination_is_refused(name, needs, fields):
+    ((other, value),) = fields.items()
+    text = f"Argument `{name}` needs {needs} "
+    received = rf"Received: RuleConfig\(.*\b{other}={value}\b"
+    with pytest.raises(ValueError, match=re.escape(text) + ".*" + received):
+        RuleConfig(**fields)
+    RuleConfig(**fields, **{name: False})
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{}, {"param_units": 5, "attention": False}, NOTHING],
+    ids=["default", "some", "nothing"],
+)
+def test_round_trip_by_json(fields):
+    config = RuleConfig(**fields)
+    stored = json.loads(json.dumps(config.to_dict()))
+    assert set(stored) == set(SIZES + SWITCHES)
+    assert RuleConfig.from_dict(stored) == config
+
+
+def test_missing_fields_are_defaults():
+    assert RuleConfig.from_dict({}) == RuleConfig()
+
+
+def test_unknown_fields_are_refused():
+    fields = RuleConfig().to_dict() | {"momentum": 0.9, "colour": "red"}
+    with pytest.raises(ValueError, match=r"unknown: \['colour', 'momentum'\]"):
+        RuleConfig.from_dict(fields)
+
+
+def test_stored_fields_are_checked():
+    with pytest.raises(ValueError, match="Received: timescales=0"):
+        RuleConfig.from_dict({"timescales": 0})
+
+
+def test_config_is_frozen_and_can_be_a_key():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        RuleConfig().timescales = 3
+    assert len({RuleConfig(), RuleConfig(), RuleConfig(timescales=3)}) == 2
+
+
+@pytest.mark.parametrize(
+    ("fields", "inputs", "directions", "state_rows"),
+    [
+        ({}, 9, 2, 19),
+        ({"timescales": 2}, 5, 2, 15),
+        ({"param_units": 5}, 9, 2, 14),
+        ({"tensor_units": 3, "global_units": 3}, 9, 2, 19),
+        ({"attention": False}, 9, 1, 19),
+        ({"relative_log_magnitudes": False}, 5, 2, 19),
+        ({"relative_learning_rate": False}, 8, 2, 18),
+        (NOTHING, 4, 1, 18),
+    ],
+    ids=str,
+)
+def test_counts(fields, inputs, directions, state_rows):
+    config = RuleConfig(**fields)
+    assert config.inputs == inputs
+    assert config.directions == directions
+    assert config.state_rows == state_rows
+
+
+def test_default_needs_twenty_floats_a_parameter():
+    offset = 1
+    assert RuleConfig().state_rows + offset == 20
