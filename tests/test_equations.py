@@ -11,6 +11,7 @@ from hrnn_opt import (
     features,
     hierarchy,
     meta_parameters,
+    readout,
     step_length,
 )
 from hrnn_opt.gru import GRUParameters, gru
@@ -222,3 +223,23 @@ def test_hierarchy():
     # The mean over all four tensors, of the new h_tensor.
     mean = np.mean(wanted, axis=-1, keepdims=True)
     assert_close(new.h_global, plain_gru(meta.global_gru, mean, top))
+
+
+def test_readout():
+    config = RuleConfig(param_units=2, timescales=2)
+    meta = meta_parameters.unflatten(
+        config, normal(meta_parameters.size(config))
+    )._replace(
+        logit_kernel=constant([1, 2], [0, -1]),
+        logit_bias=constant(0.5, 3),
+        direction_kernel=constant([1, 1], [2, 0]),
+        shortcut_kernel=constant([-1, 0], [0.5, 1]),
+        step_kernel=constant([-1, 4]),
+        step_bias=constant(0.25),
+    )
+    h, m = constant([2], [3]), constant([10], [20])
+    assert_close(readout.momentum_logits(meta, h), [[8.5], [0]])
+    assert_close(readout.log_step_change(meta, h), [[10.25]])
+    assert_close(readout.directions(meta, h, m), [[5 - 10], [4 + 25]])
+    without = meta._replace(shortcut_kernel=None)
+    assert_close(readout.directions(without, h, m), [[5], [4]])

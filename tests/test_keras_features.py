@@ -433,24 +433,29 @@ def test_two_optimizers_do_not_disturb_each_other(path, tmp_path):
         pair.check()
 
 
-def test_bfloat16_variables_accumulate_small_steps(path):
-    # Next to 1, bfloat16 has a spacing of 2^-7, and a step is 2^-12.
-    ones = [
-        keras.Variable(np.ones(shape), dtype="bfloat16", name=name)
+@pytest.mark.parametrize("swap", [False, True])
+def test_bfloat16_variables_accumulate_small_steps(path, swap):
+    # Next to 1.3, bfloat16 has a spacing of 2^-7, and a step is 2^-12.
+    start = np.float32(1.296875)
+    variables = [
+        keras.Variable(np.full(shape, start), dtype="bfloat16", name=name)
         for name, shape in SHAPES.items()
     ]
-    twins = Twins(path, 2.0**-12, variables=ones)
+    twins = Twins(path, 2.0**-12, variables=variables)
     rng = np.random.default_rng(3)
     signs = [rng.choice([-1.0, 1.0], shape) for shape in SHAPES.values()]
     for _ in range(20):
         twins.step(signs)
+        if swap:
+            twins.optimizer.swap_to_theta()
+            twins.optimizer.swap_to_phi()
     slots, reference = twins.optimizer._slots, twins.reference
     for t, theta in enumerate(reference.theta):
-        phi, held = reference.variables[t], ones[t].numpy().astype(float)
+        phi, held = reference.variables[t], variables[t].numpy().astype(float)
         offset = slots.offset(t).numpy()
         np.testing.assert_allclose(held - offset, theta, 0, 2e-6)
         np.testing.assert_allclose(held, phi, 0, 2.0**-8)
-        assert np.min(np.abs(theta - 1)) > 10 * 2.0**-12
+        assert np.min(np.abs(theta - start)) > 10 * 2.0**-12
 
 
 def test_float64_variable_makes_the_whole_state_float64(path):
@@ -470,12 +475,17 @@ def test_float64_variable_makes_the_whole_state_float64(path):
 
 
 @pytest.mark.parametrize("mode", ["eager", "graph"])
-def test_embedding_equals_dense_and_leaves_unseen_rows(path, mode):
+@pytest.mark.parametrize(
+    "feature",
+    [{}, {"clipnorm": 0.5}, {"clipvalue": 0.25}, {"loss_scale_factor": 4.0}],
+)
+def test_embedding_equals_dense_and_leaves_unseen_rows(path, mode, feature):
     rows, width = 6, 2
     rng = np.random.default_rng(4)
     start = rng.normal(size=(rows, width))
     table = keras.Variable(start, dtype="float64", name="table")
-    twins = Twins(path, variables=[table])
+    carried = {k: v for k, v in feature.items() if k.startswith("clip")}
+    twins = Twins(path, variables=[table], reference=carried, **feature)
     twins.optimizer.build([table])
 
     def apply(values, indices):
@@ -484,11 +494,12 @@ def test_embedding_equals_dense_and_leaves_unseen_rows(path, mode):
 
     if mode == "graph":
         apply = tf.function(apply, autograph=False)
+    scale = feature.get("loss_scale_factor", 1.0)
     for indices in ([0, 3, 3], [3, 1, 0], [0, 0, 0], [1, 4, 1]):
         values = rng.normal(size=(3, width))
         dense = np.zeros((rows, width))
         np.add.at(dense, indices, values)
-        apply(tf.constant(values), tf.constant(indices))
+        apply(tf.constant(scale * values), tf.constant(indices))
         twins.reference.apply([dense])
         twins.check()
     unseen = [2, 5]
@@ -496,3 +507,16 @@ def test_embedding_equals_dense_and_leaves_unseen_rows(path, mode):
     np.testing.assert_array_equal(
         twins.optimizer._slots.offset(0).numpy()[unseen], 0
     )
+
+
+def test_apply_without_variables(path):
+    twins = Twins(path)
+    twins.variables[BIAS].constraint = keras.constraints.NonNeg()
+    twins.reference.constraints = {BIAS: lambda w: np.maximum(w, 0)}
+    twins.optimizer.build(twins.variables)
+    for gradients in draw_gradients(4):
+        twins.optimizer.apply(
+            [tf.constant(g, twins.variables[0].dtype) for g in gradients]
+        )
+        twins.reference.apply(gradients)
+        twins.check()

@@ -51,10 +51,10 @@ def loss_and_gradient(vector, theta, hessian, factor=1.0, stopped=False):
 
 
 @tf.function(autograph=False)
-def gradient_of_squared_norm(vector, theta, hessian):
+def gradient_of_squared_norm(vector, theta, hessian, factor=1.0):
     with tf.GradientTape() as tape:
         tape.watch((vector, theta))
-        _, gradient = loss_and_gradient(vector, theta, hessian)
+        _, gradient = loss_and_gradient(vector, theta, hessian, factor)
         squared = tf.reduce_sum(gradient * gradient)
     return squared, *tape.gradient(squared, (vector, theta))
 
@@ -157,6 +157,14 @@ def test_scale_of_the_loss_does_not_matter_in_float32():
         np.testing.assert_allclose(scaled_loss, loss, 1e-4)
         error = np.max(np.abs(scaled - gradient))
         assert error < 1e-3 * np.max(np.abs(gradient)), factor
+
+
+@pytest.mark.parametrize("factor", [1e-30, 1e30])
+def test_second_derivatives_are_finite_at_every_scale_in_float32(factor):
+    results = gradient_of_squared_norm(
+        meta_vector("float32"), *bowl(dtype="float32"), tf.constant(factor)
+    )
+    assert all(np.all(np.isfinite(value)) for value in results)
 
 
 def test_gradients_of_the_problem_count():

@@ -9,6 +9,7 @@ import json
 import os
 import pathlib
 import zipfile
+import zlib
 from typing import NamedTuple
 
 import numpy as np
@@ -128,7 +129,8 @@ def load(weights: str | os.PathLike) -> Weights:
         metadata = json.loads(str(arrays.pop("metadata")))
         version = metadata["rule_version"]
     except (
-        zipfile.BadZipFile, EOFError, OSError, ValueError, KeyError, TypeError
+        zipfile.BadZipFile, zlib.error, RuntimeError, EOFError, OSError,
+        ValueError, KeyError, TypeError,
     ) as error:  # fmt: skip
         raise ValueError(
             f"{path} is not a weights file: expected an .npz archive with one "
