@@ -62,14 +62,27 @@ def root_mean_square(g, g_bar, r, decay, first):
     return ops.where(first, ops.abs(g), root)
 
 
+def _size(r):
+    """r as a constant, 1 where it is too small for its inverse."""
+    r = ops.stop_gradient(r)
+    normal = r >= smallest_normal(r.dtype)
+    return ops.where(normal, r, ops.ones_like(r))
+
+
 def rescale(g_bar, r):
-    """Eq. 3: m = g_bar / sqrt(lambda), and 0 where nothing was seen yet."""
-    return safe_divide(g_bar, r)
+    """Eq. 3: m = g_bar / sqrt(lambda), and 0 where nothing was seen yet.
+
+    Both are divided by r held constant first: a derivative of m is then at
+    most 1 / r times numbers of size one, and never the square of it.
+    """
+    size = _size(r)
+    return safe_divide(g_bar / size, r / size)
 
 
 def relative_log_magnitude(r):
     """Eq. 4: log lambda minus its mean over timescales; 0 where r = 0."""
-    log_lam = 2 * safe_log(r)
+    size = _size(r)
+    log_lam = 2 * (safe_log(r / size) + ops.log(size))
     relative = log_lam - ops.mean(log_lam, axis=0, keepdims=True)
     return ops.where(seen(r), relative, ops.zeros_like(relative))
 

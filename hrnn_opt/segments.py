@@ -36,6 +36,13 @@ class Segments:
         # [T, R]: 1 where the row belongs to the tensor.
         self.membership = np.equal.outer(np.arange(len(rows)), owner)
 
+    def __eq__(self, other):
+        """Equal sizes: what is compiled for one serves the other."""
+        return isinstance(other, Segments) and self.sizes == other.sizes
+
+    def __hash__(self):
+        return hash(self.sizes)
+
     @property
     def total_size(self) -> int:
         """Number of parameters of the whole problem."""

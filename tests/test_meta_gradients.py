@@ -174,3 +174,27 @@ def test_gradients_of_the_problem_count():
     np.testing.assert_allclose(same_loss, loss, 1e-14)
     change = np.linalg.norm(whole - first_order)
     assert change > 1e-4 * np.linalg.norm(whole)
+
+
+def test_skipped_step_has_no_part_in_the_meta_gradient():
+    vector, (theta, hessian) = meta_vector(), bowl(2)
+
+    def gradient(theta, hessian, added):
+        with tf.GradientTape() as tape:
+            tape.watch(vector)
+            meta = meta_parameters.unflatten(CONFIG, vector)
+            lead, phi = theta.shape[:-1], theta
+            state = rule.initial_state(CONFIG, meta, SEGMENTS, lead)
+            for constant in added:
+                g = tf.linalg.matvec(hessian, phi) + constant
+                theta, phi, state = rule.step(
+                    CONFIG, meta, SEGMENTS, state, theta, phi, g, LR
+                )
+            loss = tf.reduce_sum(theta**2)
+        return tape.gradient(loss, vector)
+
+    # The second instance is skipped at its second step.
+    got = gradient(theta, hessian, [0.0, [[0.0], [np.nan]]])
+    first = gradient(theta[0], hessian[0], [0.0, 0.0])
+    second = gradient(theta[1], hessian[1], [0.0])
+    np.testing.assert_allclose(got, first + second, 1e-9, 1e-13)
