@@ -107,8 +107,12 @@ class HierarchicalRNN(keras.optimizers.Optimizer):
     # One step.
 
     def apply(self, grads, trainable_variables=None):
-        """As in Keras; constraints act on theta."""
-        grads = list(grads)
+        """As in Keras; constraints act on theta.
+
+        Sparse gradients are made dense first: clipped or scaled as slices,
+        repeated rows would count wrongly.
+        """
+        grads = [backend.densify(g) for g in grads]
         if self._missing_weights is not None:
             raise self._missing_weights
         if trainable_variables is not None:
@@ -119,7 +123,7 @@ class HierarchicalRNN(keras.optimizers.Optimizer):
         self._warn_of_missing_swap()
         super().apply(grads, trainable_variables)
         for t, variable in self._constrained(grads, trainable_variables):
-            variable.assign(variable + self._separation(t, variable))
+            variable.assign(self._shifted(variable, t, 1))
         if backend.executing_eagerly():
             self._warn_of_skips()
 
@@ -127,7 +131,7 @@ class HierarchicalRNN(keras.optimizers.Optimizer):
         """As in Keras, which goes on to apply constraints: to theta."""
         super()._backend_apply_gradients(grads, trainable_variables)
         for t, variable in self._constrained(grads, trainable_variables):
-            variable.assign(variable - self._separation(t, variable))
+            variable.assign(self._shifted(variable, t, -1))
 
     def _constrained(self, grads, variables):
         """Number and variable of those that Keras constrains in this step."""
@@ -168,17 +172,23 @@ class HierarchicalRNN(keras.optimizers.Optimizer):
 
     # What separates the variables from theta.
 
-    def _separation(self, t, variable):
-        """What the variable holds minus theta."""
+    def _shifted(self, variable, t, sign, rounded=True):
+        """A variable plus or minus what separates it from theta.
+
+        Summed in the state's precision, and rounded once.
+        """
+        value = backend.read(variable)
         if not self.config.attention:
-            return ops.zeros((), variable.dtype)
+            return value
         held = 1 - self._slots.holds_theta_as_float()
-        return ops.cast(held * self._slots.offset(t), variable.dtype)
+        offset = sign * held * self._slots.offset(t)
+        shifted = ops.cast(value, self._slots.dtype) + offset
+        return ops.cast(shifted, variable.dtype) if rounded else shifted
 
     def _update_model_variables_moving_average(self, trainable_variables):
         """Averages theta."""
         theta = [
-            v - self._separation(self._get_variable_index(v), v)
+            self._shifted(v, self._get_variable_index(v), -1, rounded=False)
             for v in trainable_variables
         ]
         super()._update_model_variables_moving_average(theta)
@@ -191,7 +201,7 @@ class HierarchicalRNN(keras.optimizers.Optimizer):
             trainable_variables
         )
         for v in trainable_variables:
-            v.assign(v + self._separation(self._get_variable_index(v), v))
+            v.assign(self._shifted(v, self._get_variable_index(v), 1))
 
     # The swap between phi and theta, in host code.
 
@@ -205,13 +215,16 @@ class HierarchicalRNN(keras.optimizers.Optimizer):
     def swap_to_theta(self) -> bool:
         """Puts theta into the variables, to evaluate or save.
 
+        In variables of less precision than the state (bfloat16) theta is
+        rounded, and what was lost stays lost when phi comes back.
+
         Returns:
             Whether anything was to be done: False if they held it already.
         """
         if self.holds_theta:
             return False
         for t, v in enumerate(self._trainable_variables):
-            v.assign(v - self._separation(t, v))
+            v.assign(self._shifted(v, t, -1))
         self._slots.holds_theta.assign(1)
         return True
 
@@ -225,7 +238,7 @@ class HierarchicalRNN(keras.optimizers.Optimizer):
             return False
         self._slots.holds_theta.assign(0)
         for t, v in enumerate(self._trainable_variables):
-            v.assign(v + self._separation(t, v))
+            v.assign(self._shifted(v, t, 1))
         return True
 
     @contextlib.contextmanager

@@ -44,7 +44,7 @@ def update_model(
         idle: the other ones' variables, by number.
         lr: learning rate, a scalar.
     """
-    grads = [_flat(backend.densify(t.gradient), slots.dtype) for t in targets]
+    grads = [_flat(t.gradient, slots.dtype) for t in targets]
     finite = ops.all(ops.stack([ops.all(ops.isfinite(g)) for g in grads]))
     assigned = slots.changing([t.number for t in targets])
     assigned += [t.variable for t in targets] + list(idle.values())
@@ -55,7 +55,8 @@ def update_model(
             # All variables hold phi from now on.
             for t, variable in idle.items():
                 shift = slots.holds_theta_as_float() * slots.offset(t)
-                variable.assign(variable + ops.cast(shift, variable.dtype))
+                phi = ops.cast(backend.read(variable), slots.dtype) + shift
+                variable.assign(ops.cast(phi, variable.dtype))
         slots.holds_theta.assign(ops.zeros_like(slots.holds_theta))
 
     backend.run_if(finite, step, assigned)

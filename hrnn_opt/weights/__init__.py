@@ -130,7 +130,7 @@ def load(weights: str | os.PathLike) -> Weights:
         version = metadata["rule_version"]
     except (
         zipfile.BadZipFile, zlib.error, RuntimeError, EOFError, OSError,
-        ValueError, KeyError, TypeError,
+        ValueError, KeyError, TypeError, AttributeError,
     ) as error:  # fmt: skip
         raise ValueError(
             f"{path} is not a weights file: expected an .npz archive with one "
