@@ -5,7 +5,7 @@ Features lead: g is [1, ..., n]; g_bar, r, m are [S, ..., n].
 
 from keras import ops
 
-from hrnn_opt.numerics import safe_divide, safe_log, smallest_normal
+from hrnn_opt.numerics import smallest_normal
 
 LOGIT_RANGE = 60.0
 """sigmoid(-60) = 9e-27: beyond, its square roots lose their derivatives."""
@@ -62,27 +62,36 @@ def root_mean_square(g, g_bar, r, decay, first):
     return ops.where(first, ops.abs(g), root)
 
 
-def _size(r):
-    """r as a constant, 1 where it is too small for its inverse."""
-    r = ops.stop_gradient(r)
-    normal = r >= smallest_normal(r.dtype)
-    return ops.where(normal, r, ops.ones_like(r))
+def _relative(r):
+    """r as a constant (1 where r is too small for its inverse), and r / it - 1.
+
+    The latter is zero and has r's derivatives. Functions of r written with it,
+    to second order, never form the square of 1 / r, which overflows.
+    """
+    size = ops.stop_gradient(r)
+    normal = size >= smallest_normal(r.dtype)
+    size = ops.where(normal, size, ops.ones_like(size))
+    change = r / size - 1
+    return normal, size, ops.where(normal, change, ops.zeros_like(change))
 
 
 def rescale(g_bar, r):
     """Eq. 3: m = g_bar / sqrt(lambda), and 0 where nothing was seen yet.
 
-    Both are divided by r held constant first: a derivative of m is then at
-    most 1 / r times numbers of size one, and never the square of it.
+    First and second derivatives are exact, higher ones are not.
     """
-    size = _size(r)
-    return safe_divide(g_bar / size, r / size)
+    normal, size, change = _relative(r)
+    m = g_bar / size * (1 - change + change * change)
+    return ops.where(normal, m, ops.zeros_like(m))
 
 
 def relative_log_magnitude(r):
-    """Eq. 4: log lambda minus its mean over timescales; 0 where r = 0."""
-    size = _size(r)
-    log_lam = 2 * (safe_log(r / size) + ops.log(size))
+    """Eq. 4: log lambda minus its mean over timescales; 0 where r = 0.
+
+    First and second derivatives are exact, higher ones are not.
+    """
+    _, size, change = _relative(r)
+    log_lam = 2 * (ops.log(size) + change - change * change / 2)
     relative = log_lam - ops.mean(log_lam, axis=0, keepdims=True)
     return ops.where(seen(r), relative, ops.zeros_like(relative))
 

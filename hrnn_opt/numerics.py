@@ -16,11 +16,6 @@ def safe_divide(a, b):
     return ops.where(nonzero, quotient, ops.zeros_like(quotient))
 
 
-def safe_log(a):
-    """log a, and 0 (with zero derivatives) where a = 0; a >= 0."""
-    return ops.log(ops.where(a > 0, a, ops.ones_like(a)))
-
-
 def safe_sqrt(a):
     """sqrt a, and 0 (with zero derivatives) where a = 0; a >= 0."""
     positive = a > 0
