@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from hrnn_opt import HierarchicalRNN, chunks, kernels, weights
-from tests.test_keras_features import Twins, weights_file
+from tests.twins import Twins, weights_file
 
 RNG = np.random.default_rng(0)
 SIZES = {

@@ -9,8 +9,8 @@ import pytest
 import tensorflow as tf
 
 from hrnn_opt import HierarchicalRNN, callbacks
-from tests.test_keras_features import Twins, weights_file
 from tests.test_resuming import X, Y, everything, fit, new, new_model, train
+from tests.twins import Twins, weights_file
 
 MISSING = "HierarchicalRNN trains at"
 
@@ -218,6 +218,7 @@ def test_early_stopping_restores_theta(path):
 
     def score(model, logs):
         logs["score"] = [2.0, 1.0, 3.0, 4.0][len(thetas)]
+        assert model.optimizer.holds_theta
         thetas.append(values(model))
 
     stop = keras.callbacks.EarlyStopping(

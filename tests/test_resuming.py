@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 from hrnn_opt import HierarchicalRNN, callbacks
-from tests.test_keras_features import weights_file
+from tests.twins import weights_file
 
 pytestmark = pytest.mark.filterwarnings("ignore:HierarchicalRNN trains at")
 
