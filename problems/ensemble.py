@@ -1,0 +1,128 @@
+"""The sets of problems to meta-train on (section 4.1), as tables.
+
+Each row is one family, so one compiled program. The weight is the row's share
+of the meta-iterations. Every row has a random linear change of variables and a
+random scale of the loss: without them step lengths that suit parameters of
+size one are learned by heart and are useless on networks.
+"""
+
+from typing import NamedTuple
+
+from problems.classic import FUNCTIONS, LogSumExp
+from problems.combinations import Choice, Sum
+from problems.convex import (
+    LogisticRegression,
+    Norm,
+    Quadratic,
+    SoftmaxRegression,
+)
+from problems.family import Family
+from problems.matrices import MatrixFactorization, MatrixProduct
+from problems.minibatch import MinibatchQuadratic
+from problems.monotone import Log1p, Power, Scaled
+from problems.neural import MLP, Bigram, ConvNet, Recurrent
+from problems.registry import unknown
+from problems.slow import (
+    DependencyChain,
+    MinMax,
+    OscillatingValley,
+    RosenbrockChain,
+)
+from problems.transforms import GradientNoise, Reparametrized, SparseGradient
+
+
+class Row(NamedTuple):
+    """One line of a set."""
+
+    name: str
+    weight: float  # share of the meta-iterations; a set's sum to one
+    family: Family
+
+
+def anywhere(family: Family, decades: float = 0.0) -> Family:
+    """Random variables and scale of the loss: what every row has.
+
+    Args:
+        family: to wrap.
+        decades: that the scales of single parameters spread over.
+    """
+    return Scaled(Reparametrized(family, parameter=decades))
+
+
+PLANE = Choice(FUNCTIONS, "plane")
+CHAINS = Choice((DependencyChain(), RosenbrockChain(), Norm()), "chains")
+TASKS = (PLANE, Quadratic(5), PLANE)
+MIXED = (LogisticRegression(10, 128), MinMax(10), MatrixProduct(4, 2))
+
+# name, weight in percent, family.
+_PAPER = (
+    ("plane", 6, anywhere(PLANE)),
+    ("plane_noisy", 5, anywhere(GradientNoise(PLANE))),
+    ("plane_power", 4, anywhere(Power(PLANE), 2.0)),
+    ("log_sum_exp", 4, anywhere(LogSumExp(10, 20))),
+    ("quadratic_20", 6, anywhere(Quadratic(20))),
+    ("quadratic_20_noisy", 6, anywhere(GradientNoise(Quadratic(20)), 1.0)),
+    ("quadratic_100", 3, anywhere(Quadratic(100), 2.0)),
+    ("minibatch_quadratic", 5, anywhere(MinibatchQuadratic())),
+    ("oscillating_valley", 6, anywhere(OscillatingValley())),
+    ("chains", 6, anywhere(CHAINS)),
+    ("min_max", 4, anywhere(MinMax())),
+    # From here on, more than one tensor: 45 percent.
+    ("logistic", 7, anywhere(LogisticRegression())),
+    ("logistic_overlapping", 6, anywhere(LogisticRegression(flipped=0.2))),
+    ("softmax", 7, anywhere(SoftmaxRegression())),
+    ("softmax_wide", 2, anywhere(SoftmaxRegression(99, 20))),
+    ("matrix_factorization", 6, anywhere(MatrixFactorization(), 1.0)),
+    ("matrix_product_log1p", 5, anywhere(Log1p(MatrixProduct()))),
+    ("tasks", 6, anywhere(Sum(TASKS))),
+    ("tasks_sparse", 6, anywhere(SparseGradient(Sum(TASKS)))),
+    ("mixed_noisy", 6, anywhere(GradientNoise(Sum(MIXED)))),
+)
+
+_NETWORKS = (
+    ("mlp_sigmoid", 4, anywhere(MLP(activation="sigmoid"))),
+    ("mlp_tanh", 5, anywhere(MLP(activation="tanh"))),
+    ("mlp_relu", 7, anywhere(MLP((8, 16, 16, 4), "relu"))),
+    ("mlp_gelu", 5, anywhere(MLP((8, 24, 4), "gelu"))),
+    ("mlp_normalized", 6, anywhere(MLP((8, 16, 4), "relu", True))),
+    (
+        "mlp_regression",
+        6,
+        anywhere(MLP((4, 12, 12, 2), "tanh", regression=True)),
+    ),
+    ("convnet", 7, anywhere(ConvNet())),
+    ("recurrent", 5, anywhere(Recurrent())),
+    ("bigram", 5, anywhere(Bigram())),
+)
+
+# The set of the paper at half its weight, and small networks.
+_WIDE = (
+    *((name, weight / 2, family) for name, weight, family in _PAPER),
+    *_NETWORKS,
+)
+
+_SETS = {"paper": _PAPER, "wide": _WIDE}
+
+
+def set_names() -> tuple:
+    """Names of the sets."""
+    return tuple(_SETS)
+
+
+def meta_training_set(name: str) -> tuple:
+    """The rows of a set.
+
+    Args:
+        name: "paper" (section 4.1: no neural network in it) or "wide" (small
+            networks besides).
+
+    Raises:
+        ValueError: no such set.
+    """
+    if name not in _SETS:
+        raise ValueError(unknown("name", name, set_names()))
+    rows = _SETS[name]
+    total = sum(weight for _, weight, _ in rows)
+    return tuple(
+        Row(row, weight / total, family) for row, weight, family in rows
+    )

@@ -1,0 +1,136 @@
+"""Minibatches of 10 to 200 and noisy gradients: section 4.1.3."""
+
+import dataclasses
+import math
+
+import tensorflow as tf
+
+from problems import draws
+from problems.family import Family, VectorFamily
+
+SMALLEST, LARGEST = 10, 200
+
+
+def batch_sizes(seed, count: int):
+    """Minibatch sizes of `count` instances, log-uniform from 10 to 200."""
+    sizes = draws.log_uniform(seed, (count,), SMALLEST, LARGEST + 1)
+    return tf.minimum(tf.cast(sizes, tf.int32), LARGEST)
+
+
+def windows(seed, sizes, rows: int):
+    """A random minibatch for every instance, as rows of its data.
+
+    Data sets here are exchangeable, so that `size` consecutive rows from a
+    random one on, the first following the last, are a fair sample.
+
+    Args:
+        seed: of the step.
+        sizes: minibatch size of each instance, [B], at most `rows`.
+        rows: of each data set.
+
+    Returns:
+        Dict of `rows` [B, width] to gather, the same width for all since
+        shapes are static, and `weights` [B, width], which average over the
+        first `size` of them.
+    """
+    begin = draws.integers(seed, (sizes.shape[0], 1), 0, rows)
+    place = tf.range(min(LARGEST, rows))
+    sizes = tf.minimum(sizes, rows)[:, None]
+    inside = tf.cast(place < sizes, tf.float32)
+    # Gathered, not sliced: XLA compiles a slice anew for every random begin.
+    return {
+        "rows": (begin + place) % rows,
+        "weights": inside / tf.cast(sizes, tf.float32),
+    }
+
+
+def data_set(seed, x, y, start) -> dict:
+    """The data of a `DataSet`, with minibatch sizes drawn from `seed`."""
+    sizes = batch_sizes(seed, x.shape[0])
+    return {"x": x, "y": y, "batch_size": sizes, "start": start}
+
+
+class DataSet(Family):
+    """Mean loss over a data set x, y [B, rows, ...], seen in minibatches.
+
+    Subclasses give `losses`, `rows`, and `draw` that returns `data_set(...)`.
+    """
+
+    rows: int
+
+    minibatched = True
+    noisy = True
+
+    def losses(self, params, x, y):
+        """Of every row, [B, rows]."""
+        raise NotImplementedError(
+            f"{type(self).__name__} must define `losses`."
+        )
+
+    def full_loss(self, data, params):
+        """Mean over all rows, [B]."""
+        return tf.reduce_mean(self.losses(params, data["x"], data["y"]), -1)
+
+    def batch(self, data, seed):
+        """A minibatch of the size that belongs to each instance."""
+        return windows(seed, data["batch_size"], self.rows)
+
+    def loss(self, data, params, batch):
+        """Mean over the minibatch, [B]."""
+        x, y = (
+            tf.gather(data[key], batch["rows"], batch_dims=1)
+            for key in ("x", "y")
+        )
+        return tf.reduce_sum(batch["weights"] * self.losses(params, x, y), -1)
+
+
+@dataclasses.dataclass(frozen=True)
+class MinibatchQuadratic(VectorFamily):
+    """Mean of (v . theta)^2 over a minibatch of random vectors v, [dim].
+
+    v = M^T s with random signs s, drawn anew at every step, and a matrix M
+    for each instance. The full loss is the expectation, |M theta|^2.
+
+    Args:
+        dim: number of parameters.
+    """
+
+    dim: int = 10
+    name: str = "minibatch_quadratic"
+
+    minibatched = True
+    noisy = True
+
+    def draw(self, seed, count):
+        """Matrices, minibatch sizes and start points."""
+        matrix, sizes, start = draws.split(seed, 3)
+        shape = (count, self.dim, self.dim)
+        return {
+            "matrix": draws.normal(matrix, shape) / math.sqrt(self.dim),
+            "batch_size": batch_sizes(sizes, count),
+            "start": (draws.normal(start, (count, self.dim)),),
+        }
+
+    def batch(self, data, seed):
+        """The signs s, [B, LARGEST, dim], and weights that average."""
+        sizes = data["batch_size"][:, None]
+        inside = tf.cast(tf.range(LARGEST) < sizes, tf.float32)
+        return {
+            "signs": draws.signs(seed, (sizes.shape[0], LARGEST, self.dim)),
+            "weights": inside / tf.cast(sizes, tf.float32),
+        }
+
+    def loss(self, data, params, batch):
+        """Mean over the minibatch, [B]."""
+        pulled = tf.linalg.matvec(data["matrix"], params[0])
+        products = tf.linalg.matvec(batch["signs"], pulled)
+        return tf.reduce_sum(batch["weights"] * products**2, axis=-1)
+
+    def full_loss(self, data, params):
+        """The expectation, [B]."""
+        pulled = tf.linalg.matvec(data["matrix"], params[0])
+        return tf.reduce_sum(pulled**2, axis=-1)
+
+    def argmin(self, data):
+        """Zero."""
+        return (tf.zeros_like(data["start"][0]),)

@@ -1,0 +1,67 @@
+"""Layers of B networks side by side, and their initial weights."""
+
+import math
+
+import tensorflow as tf
+
+from problems import draws
+
+ACTIVATIONS = {
+    "sigmoid": tf.sigmoid,
+    "tanh": tf.tanh,
+    "relu": tf.nn.relu,
+    "gelu": tf.nn.gelu,
+}
+
+
+def dense_shapes(inputs: int, units: int) -> tuple:
+    """Of weights and biases."""
+    return ((inputs, units), (units,))
+
+
+def dense(x, w, b):
+    """x [B, rows, inputs] times w [B, inputs, units] plus b [B, units]."""
+    return x @ w + b[:, None, :]
+
+
+def layer_norm(x, gain, shift):
+    """Normalised over the last axis, then gain [B, units] and shift."""
+    mean = tf.reduce_mean(x, axis=-1, keepdims=True)
+    variance = tf.reduce_mean((x - mean) ** 2, axis=-1, keepdims=True)
+    normal = (x - mean) * tf.math.rsqrt(variance + 1e-3)
+    return normal * gain[:, None, :] + shift[:, None, :]
+
+
+def weights(seed, count: int, shapes) -> tuple:
+    """Normal weights of variance 1 / fan-in, and zeros for vectors.
+
+    The standard deviation is multiplied by a number from 1/2 to 2, one for
+    each instance.
+    """
+    scale, *seeds = draws.split(seed, 1 + len(shapes))
+    scale = draws.log_uniform(scale, (count,), 0.5, 2.0)
+    tensors = []
+    for one, shape in zip(seeds, shapes, strict=True):
+        if len(shape) == 1:
+            tensors.append(tf.zeros((count, *shape)))
+            continue
+        sd = scale / math.sqrt(math.prod(shape[:-1]))
+        sd = tf.reshape(sd, (count,) + (1,) * len(shape))
+        tensors.append(sd * draws.normal(one, (count, *shape)))
+    return tuple(tensors)
+
+
+def clusters(seed, count: int, rows: int, classes: int, shape):
+    """Points around class centres: x [count, rows, *shape], labels.
+
+    The spread around the centres, from 0.3 to 1.5 times the distance scale of
+    the centres, is drawn for each instance: from easy to overlapping.
+    """
+    first, second, third, fourth = draws.split(seed, 4)
+    size = math.prod(shape)
+    centres = draws.normal(first, (count, classes, size))
+    label = draws.integers(second, (count, rows), 0, classes)
+    spread = draws.log_uniform(third, (count, 1, 1), 0.3, 1.5)
+    x = tf.gather(centres, label, batch_dims=1)
+    x += spread * draws.normal(fourth, (count, rows, size))
+    return tf.reshape(x, (count, rows, *shape)), label

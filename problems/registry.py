@@ -1,0 +1,101 @@
+"""Problems by name."""
+
+import difflib
+
+from problems.classic import FUNCTIONS, LogSumExp
+from problems.convex import (
+    LogisticRegression,
+    Norm,
+    Quadratic,
+    SoftmaxRegression,
+)
+from problems.family import Family
+from problems.matrices import MatrixFactorization, MatrixInverse, MatrixProduct
+from problems.minibatch import MinibatchQuadratic
+from problems.neural import MLP, Bigram, ConvNet, Recurrent
+from problems.slow import (
+    DependencyChain,
+    MinMax,
+    OscillatingValley,
+    RosenbrockChain,
+)
+
+_FAMILIES: dict[str, Family] = {}
+
+
+def register(family: Family) -> Family:
+    """Makes a family known by its name.
+
+    Raises:
+        TypeError: not a `Family`.
+        ValueError: the name is taken.
+    """
+    if not isinstance(family, Family):
+        raise TypeError(
+            "Argument `family` must be an instance of problems.Family. "
+            f"Received: family={family!r}"
+        )
+    if family.name in _FAMILIES:
+        raise ValueError(
+            "Argument `family` must have a name that is not taken. "
+            f"Received: family.name={family.name!r}"
+        )
+    _FAMILIES[family.name] = family
+    return family
+
+
+def names() -> tuple:
+    """Names of all families, in the order they were registered."""
+    return tuple(_FAMILIES)
+
+
+def get(name: str) -> Family:
+    """The family of a name.
+
+    Raises:
+        ValueError: no such family; the message lists the nearest names.
+    """
+    if name not in _FAMILIES:
+        raise ValueError(unknown("name", name, names()))
+    return _FAMILIES[name]
+
+
+def unknown(argument: str, name, known) -> str:
+    """The message for a name that is not known."""
+    near = difflib.get_close_matches(str(name), known, n=3, cutoff=0.4)
+    hint = f"The nearest are {near}" if near else f"There are {list(known)}"
+    return (
+        f"Argument `{argument}` must be a known name. {hint}. "
+        f"Received: {argument}={name!r}"
+    )
+
+
+for _family in (
+    *FUNCTIONS,
+    LogSumExp(),
+    Quadratic(5),
+    Quadratic(20),
+    Quadratic(100),
+    Norm(),
+    LogisticRegression(),
+    LogisticRegression(flipped=0.2),
+    SoftmaxRegression(),
+    MinibatchQuadratic(),
+    OscillatingValley(),
+    DependencyChain(),
+    RosenbrockChain(),
+    MinMax(),
+    MatrixFactorization(),
+    MatrixProduct(),
+    MatrixInverse(),
+    MLP(activation="sigmoid"),
+    MLP(activation="tanh"),
+    MLP(activation="relu"),
+    MLP((8, 16, 16, 4), activation="gelu"),
+    MLP((8, 16, 16, 4), activation="relu", normalized=True),
+    MLP((4, 12, 12, 2), activation="tanh", regression=True),
+    ConvNet(),
+    Recurrent(),
+    Bigram(),
+):
+    register(_family)

@@ -1,0 +1,52 @@
+"""Any family as an ordinary target of any Keras optimizer."""
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from problems import draws
+from problems.family import Family
+
+
+def minimize(
+    family: Family,
+    optimizer: keras.optimizers.Optimizer,
+    steps: int,
+    seed: int = 0,
+) -> np.ndarray:
+    """Full losses before every step and after the last, [steps + 1].
+
+    One instance, its tensors as Keras variables, each step through
+    `optimizer.apply` as in any training loop. Losses are those at the
+    optimizer's own parameters: `finalize_variable_values`, where the optimizer
+    has another point than the one in the variables, is not called in between.
+
+    Args:
+        family: to draw the instance from.
+        optimizer: not built yet.
+        steps: number of steps.
+        seed: of the instance and of everything random in the steps.
+    """
+    drawn, stepping = draws.split(seed, 2)
+    problem = family.instances(drawn, 1)
+    variables = [
+        keras.Variable(tensor[0], name=f"tensor_{t}")
+        for t, tensor in enumerate(problem.start)
+    ]
+    optimizer.build(variables)
+
+    def params():
+        return tuple(tf.convert_to_tensor(v)[None] for v in variables)
+
+    @tf.function
+    def step(number):
+        point = params()
+        before = problem.full_loss(point)[0]
+        batch = problem.batch(draws.fold(stepping, number))
+        _, gradients = problem.loss_and_gradient(point, batch)
+        optimizer.apply([g[0] for g in gradients], variables)
+        return before
+
+    losses = [float(step(tf.constant(n))) for n in range(steps)]
+    optimizer.finalize_variable_values(variables)
+    return np.array([*losses, float(problem.full_loss(params())[0])])
