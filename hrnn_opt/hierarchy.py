@@ -1,6 +1,6 @@
 """How the levels talk to each other: the biases of Eq. 10, Eqs. 11 and 12.
 
-Tensor states are [Q, ..., T], the global state is [G, ..., 1].
+Tensor states are [Q, T, ...], the global state is [G, 1, ...].
 """
 
 from typing import Any, NamedTuple
@@ -14,12 +14,12 @@ from hrnn_opt.numerics import linear
 class SharedState(NamedTuple):
     """The two upper levels."""
 
-    h_tensor: Any  # [Q, ..., T], None without Tensor RNN
-    h_global: Any  # [G, ..., 1], None without Global RNN
+    h_tensor: Any  # [Q, T, ...], None without Tensor RNN
+    h_global: Any  # [G, 1, ...], None without Global RNN
 
 
 def param_bias(meta, shared: SharedState):
-    """A_t h_tensor + A_g h_global of Eq. 10: [3P, ..., T], or None."""
+    """A_t h_tensor + A_g h_global of Eq. 10: [3P, T, ...], or None."""
     if shared.h_tensor is None:
         return None
     bias = linear(meta.tensor_to_param, shared.h_tensor)
@@ -38,7 +38,7 @@ def step_shared(meta, shared: SharedState, mean_h_x) -> SharedState:
     Args:
         meta: the meta-parameters.
         shared: the old states.
-        mean_h_x: [P + inputs, ..., T].
+        mean_h_x: [P + inputs, T, ...].
     """
     if shared.h_tensor is None:
         return shared
@@ -48,5 +48,5 @@ def step_shared(meta, shared: SharedState, mean_h_x) -> SharedState:
     h_tensor = gru(meta.tensor_gru, mean_h_x, shared.h_tensor, bias)
     if shared.h_global is None:
         return SharedState(h_tensor, None)
-    mean = ops.mean(h_tensor, axis=-1, keepdims=True)
+    mean = ops.mean(h_tensor, axis=1, keepdims=True)
     return SharedState(h_tensor, gru(meta.global_gru, mean, shared.h_global))

@@ -41,8 +41,18 @@ def linear(kernel, x):
 
 
 def column(vector, like):
-    """A vector [f] as [f, 1, ..., 1], to broadcast against `like` [f, ...]."""
-    return ops.reshape(vector, (-1,) + (1,) * (len(like.shape) - 1))
+    """A vector [f] as [f, 1, ..., 1], to broadcast against `like` [f, ...].
+
+    With three axes or more the last one, B instances, is already filled in, by
+    a product with ones: then the derivative is a sum over the middle axes and a
+    product, not a sum over the last axis, which XLA does one by one.
+    """
+    column = ops.reshape(vector, (-1,) + (1,) * (len(like.shape) - 1))
+    if len(like.shape) < 3:
+        return column
+    ones = ops.ones((1, like.shape[-1]), vector.dtype)
+    filled = ops.matmul(ops.reshape(vector, (-1, 1)), ones)
+    return ops.reshape(filled, (*column.shape[:-1], -1))
 
 
 def select(keep, new, old):

@@ -1,5 +1,7 @@
 """What is read out of the Parameter RNN: Eq. 13 and the shortcut of A.1."""
 
+from keras import ops
+
 from hrnn_opt.numerics import column, linear
 
 
@@ -11,20 +13,24 @@ def momentum_logits(meta, h):
     return linear(meta.logit_kernel, h) + column(meta.logit_bias, h)
 
 
-def directions(meta, h, m):
-    """d_theta (and d_phi with attention) = W_d h + U_d m (Eq. 13, A.1).
+def outputs(meta, h, m):
+    """Directions and the change of the log step length (Eq. 13, A.1).
 
-    Without bias, as section 3.3 says. `h` is the *new* state.
+    d_theta (and d_phi with attention) = W_d h + U_d m, without bias as section
+    3.3 says; delta_eta = w_e h + b_e. `h` is the *new* state. One product gives
+    both: on its own, w_e h is a vector's, which XLA does slowly.
 
     Returns:
-        [1 or 2, ..., n].
+        d, [1 or 2, ..., n]; delta_eta, [1, ..., n], or None without step
+        lengths.
     """
-    d = linear(meta.direction_kernel, h)
+    directions, length = meta.direction_kernel, meta.step_kernel
+    if length is None:
+        d, delta_eta = linear(directions, h), None
+    else:
+        both = linear(ops.concatenate([directions, length], axis=0), h)
+        d = both[: directions.shape[0]]
+        delta_eta = both[directions.shape[0] :] + column(meta.step_bias, h)
     if meta.shortcut_kernel is not None:
         d = d + linear(meta.shortcut_kernel, m)
-    return d
-
-
-def log_step_change(meta, h):
-    """delta_eta = w_e h + b_e (Eq. 13), from the *new* state: [1, ..., n]."""
-    return linear(meta.step_kernel, h) + column(meta.step_bias, h)
+    return d, delta_eta

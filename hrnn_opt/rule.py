@@ -7,8 +7,10 @@ optimizer calls them on pieces of a model, one after the other; `step` composes
 them in one go, for B problem instances at once, and can be differentiated
 twice.
 
-Shapes: features lead, parameters are contiguous on the last axis, so a
-parameter array is [F, ..., R, width] (see `segments`).
+Shapes: a parameter array is [F, R, width, ...] (see `segments`): features
+lead, B instances come last, where their values broadcast and sum fastest (1.8
+times as fast as with instances before the parameters, at 20 parameters and 32
+instances). One problem has no axis of instances.
 """
 
 from typing import Any, NamedTuple
@@ -27,10 +29,10 @@ from hrnn_opt.segments import Segments
 class ParamState(NamedTuple):
     """What every parameter remembers."""
 
-    h: Any  # [P, ..., R, width]
-    g_bar: Any  # [S, ..., R, width]
-    r: Any  # [S, ..., R, width]  sqrt(lambda)
-    eta_bar: Any  # [1, ..., R, width], None without relative learning rate
+    h: Any  # [P, R, width, ...]
+    g_bar: Any  # [S, R, width, ...]
+    r: Any  # [S, R, width, ...]  sqrt(lambda)
+    eta_bar: Any  # [1, R, width, ...], None without relative learning rate
 
 
 class RuleState(NamedTuple):
@@ -65,27 +67,31 @@ def initial_param_state(config: RuleConfig, meta: MetaParameters, shape):
     )
 
 
-def initial_shared_state(meta: MetaParameters, lead, tensors: int):
-    """States of the Tensor RNNs [Q, *lead, T] and Global RNN [G, *lead, 1]."""
+def initial_shared_state(meta: MetaParameters, instances, tensors: int):
+    """States of the Tensor RNNs [Q, T, ...] and of the Global RNN [G, 1, ...].
 
-    def repeat(vector, last):
+    `instances` is (B,) for B instances, () for one problem.
+    """
+
+    def repeat(vector, number):
         if vector is None:
             return None
-        column = ops.reshape(vector, (-1,) + (1,) * (len(lead) + 1))
-        return ops.broadcast_to(column, (vector.shape[0], *lead, last))
+        column = ops.reshape(vector, (-1,) + (1,) * (len(instances) + 1))
+        shape = (vector.shape[0], number, *instances)
+        return ops.broadcast_to(column, shape)
 
     return SharedState(repeat(meta.h_tensor, tensors), repeat(meta.h_global, 1))
 
 
 def initial_state(
-    config: RuleConfig, meta: MetaParameters, segments: Segments, lead=()
+    config: RuleConfig, meta: MetaParameters, segments: Segments, instances=()
 ) -> RuleState:
-    """State before the first step; `lead` is (B,) for B instances."""
-    shape = (*lead, segments.rows, segments.width)
+    """State before the first step; `instances` is (B,) for B instances."""
+    shape = (segments.rows, segments.width, *instances)
     return RuleState(
         initial_param_state(config, meta, shape),
-        initial_shared_state(meta, lead, len(segments.sizes)),
-        ops.zeros(lead, "int32"),
+        initial_shared_state(meta, instances, len(segments.sizes)),
+        ops.zeros(instances, "int32"),
     )
 
 
@@ -103,8 +109,8 @@ def sense(
         config: the features in use.
         meta: the meta-parameters.
         state: the parameters' memory.
-        g: finite gradients at phi, [1, ..., R, width].
-        bias: of the upper levels, [3P, ..., R, 1], or None.
+        g: finite gradients at phi, [1, R, width, ...].
+        bias: of the upper levels, [3P, R, 1, ...], or None.
         mean_eta_bar: mean of eta_bar over all parameters of the problem.
 
     Returns:
@@ -125,11 +131,10 @@ def sense(
     x = ops.concatenate(x, axis=0)
     h = gru(meta.param_gru, x, state.h, bias)
     seen = features.seen(r)
-    d = readout.directions(meta, h, m)
+    d, eta = readout.outputs(meta, h, m)
     d = ops.where(seen, d, ops.zeros_like(d))
     u, eta_bar = d, None
     if config.direction_length:
-        eta = readout.log_step_change(meta, h)
         if config.relative_learning_rate:
             gamma = ops.sigmoid(meta.step_momentum[0])
             eta, eta_bar = step_length.update_log_step(
@@ -150,7 +155,7 @@ def totals(param: ParamState, sensed: Sensed, total):
     Args:
         param: new state.
         sensed: returned with it.
-        total: sums [F, ..., R, width] over each tensor or row, to [F, ...].
+        total: sums [F, R, width, ...] over each tensor or row.
 
     Returns:
         One after another: new h and x, d^2, number of parameters that have
@@ -171,9 +176,9 @@ def step_scales(config: RuleConfig, d_squared, count, lr):
 
     Args:
         config: the features in use.
-        d_squared: sums of d^2, [directions, ..., T].
-        count: number of parameters that have seen a gradient, [1, ..., T].
-        lr: learning rate, a scalar or [..., 1].
+        d_squared: sums of d^2, [directions, T, ...].
+        count: number of parameters that have seen a gradient, [1, T, ...].
+        lr: learning rate, a scalar or [...].
     """
     if not config.direction_length:
         return lr * ops.ones_like(d_squared)
@@ -207,23 +212,22 @@ def step(
         meta: the meta-parameters.
         segments: where the problem's tensors lie.
         state: memory, from `initial_state` or an earlier step.
-        theta: parameters, [..., N], tensors one after another.
-        phi: attended parameters, [..., N].
-        g: gradient at phi, [..., N].
+        theta: parameters, [N, ...], tensors one after another.
+        phi: attended parameters, [N, ...].
+        g: gradient at phi, [N, ...].
         lr: learning rate, a scalar or [...].
 
     Returns:
         The new theta, phi and state.
     """
     g = segments.to_rows(g)
-    lead = g.shape[1:-2]
-    finite = ops.all(ops.isfinite(g), axis=(0, -2, -1))
-    g = ops.where(ops.reshape(finite, (*lead, 1, 1)), g, ops.zeros_like(g))
+    finite = ops.all(ops.isfinite(g), axis=(0, 1, 2))
+    g = ops.where(finite, g, ops.zeros_like(g))
 
     bias = hierarchy.param_bias(meta, state.shared)
     mean_eta_bar = 0.0
     if config.relative_learning_rate:
-        total = ops.sum(state.param.eta_bar, axis=(-2, -1), keepdims=True)
+        total = ops.sum(state.param.eta_bar, axis=(1, 2), keepdims=True)
         mean_eta_bar = total / segments.total_size
     param, sensed = sense(
         config,
@@ -236,20 +240,20 @@ def step(
     h_x, d_squared, count = split_totals(
         config, totals(param, sensed, segments.total)
     )
-    mean_h_x = h_x / ops.cast(segments.sizes, g.dtype)
-    shared = hierarchy.step_shared(meta, state.shared, mean_h_x)
-    lr = ops.expand_dims(ops.cast(lr, g.dtype), -1)
+    shared = hierarchy.step_shared(
+        meta, state.shared, segments.divide_by_sizes(h_x)
+    )
+    lr = ops.cast(lr, g.dtype)
     scale = step_scales(config, d_squared, count, lr)
     moved = advance(
         config, segments.to_rows(theta), sensed.u, segments.spread(scale)
     )
     new = tuple(segments.from_rows(x) for x in moved)
 
-    keep = ops.reshape(finite, (*lead, 1))
-    theta, phi = select(keep, new, (theta, phi))
+    theta, phi = select(finite, new, (theta, phi))
     kept = RuleState(
-        select(ops.expand_dims(keep, -1), param, state.param),
-        select(keep, shared, state.shared),
+        select(finite, param, state.param),
+        select(finite, shared, state.shared),
         state.skipped + ops.cast(ops.logical_not(finite), "int32"),
     )
     return theta, phi, kept

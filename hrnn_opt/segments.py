@@ -1,7 +1,7 @@
 """Where tensors lie in one flat array of parameters, and sums over them.
 
-The rule works on arrays [F, ..., R, width]: R rows of `width` parameters, each
-row inside one tensor. B problem instances are an axis before the rows.
+The rule works on arrays [F, R, width, ...]: R rows of `width` parameters, each
+row inside one tensor. B problem instances are one more axis, the last.
 """
 
 import functools
@@ -49,23 +49,34 @@ class Segments:
         return sum(self.sizes)
 
     def to_rows(self, flat):
-        """[..., N] to [1, ..., R, width]."""
-        return ops.reshape(flat, (1, *flat.shape[:-1], self.rows, self.width))
+        """[N, ...] to [1, R, width, ...]."""
+        return ops.reshape(flat, (1, self.rows, self.width, *flat.shape[1:]))
 
     def from_rows(self, x):
-        """[1, ..., R, width] to [..., N]: the inverse of `to_rows`."""
-        return ops.reshape(x, (*x.shape[1:-2], self.total_size))
+        """[1, R, width, ...] to [N, ...]: the inverse of `to_rows`."""
+        return ops.reshape(x, (self.total_size, *x.shape[3:]))
 
     def total(self, x):
-        """Sums over each tensor: [F, ..., R, width] to [F, ..., T]."""
-        by_row = ops.sum(x, axis=-1)
+        """Sums over each tensor: [F, R, width, ...] to [F, T, ...]."""
+        by_row = ops.sum(x, axis=2)
         if self.rows == len(self.sizes):
             return by_row
-        owner = ops.cast(np.transpose(self.membership), by_row.dtype)
-        return ops.matmul(by_row, owner)
+        return self._multiply(self.membership, by_row)
 
     def spread(self, v):
-        """Each tensor's value to its rows: [F, ..., T] to [F, ..., R, 1]."""
+        """Each tensor's value to its rows: [F, T, ...] to [F, R, 1, ...]."""
         if self.rows != len(self.sizes):
-            v = ops.matmul(v, ops.cast(self.membership, v.dtype))
-        return ops.expand_dims(v, -1)
+            v = self._multiply(np.transpose(self.membership), v)
+        return ops.expand_dims(v, 2)
+
+    def divide_by_sizes(self, v):
+        """Sums over each tensor to means, [F, T, ...]."""
+        shape = (-1,) + (1,) * (len(v.shape) - 2)
+        return v / ops.cast(np.reshape(self.sizes, shape), v.dtype)
+
+    @staticmethod
+    def _multiply(matrix, v):
+        """A matrix [i, j] times every [j, ...] of v, [F, j, ...]."""
+        columns = ops.reshape(v, (*v.shape[:2], -1))
+        product = ops.matmul(ops.cast(matrix, v.dtype), columns)
+        return ops.reshape(product, (*product.shape[:2], *v.shape[2:]))

@@ -78,7 +78,7 @@ def signs(seed, shape):
         dtype=tf.uint32,
         alg=ALGORITHM,
     )
-    bits = tf.bitwise.right_shift(words, tf.constant(range(32), tf.uint32))
+    bits = tf.bitwise.right_shift(words, tf.constant([*range(32)], tf.uint32))
     bits = tf.reshape(bits & 1, (*lead, -1))[..., :last]
     return 1.0 - 2.0 * tf.cast(bits, tf.float32)
 

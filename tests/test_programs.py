@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import struct
 import subprocess
 import sys
 
@@ -70,6 +71,48 @@ def test_update_benchmark_prints_json_on_the_last_line():
     assert "3.1.1" in done.stdout
 
 
-def test_benchmark_names_its_suites():
+@pytest.mark.slow
+@pytest.mark.required
+def test_problems_benchmark_prints_json_on_the_last_line():
+    done = run(
+        "training.benchmark", "problems", "--instances=4", "--seconds=0.1",
+        "--only=matrix_product",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout.splitlines()[-1])
+    assert result["instances"] == 4
+    assert list(result["families"]) == ["matrix_product"]
+    assert list(result["rows"]) == ["matrix_product_log1p"]
+    for speed in (result["families"] | result["rows"]).values():
+        assert speed["dimension"] == 75 and speed["tensors"] == 3
+        for key in ("draw_ms", "us_per_instance", "ns_per_param"):
+            assert speed[key] > 0
+    assert result["slowest_draw_dim_100"] == "matrix_product at 108"
+    assert result["draw_ms_max_dim_100"] > 0
+    assert "Target" in done.stdout
+
+
+@pytest.mark.parametrize("suite", ["update", "problems"])
+def test_benchmark_names_its_suites(suite):
     done = run("training.benchmark", "upd")
-    assert done.returncode and "update" in done.stdout + done.stderr
+    assert done.returncode and suite in done.stdout + done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.required
+def test_gallery_draws_all_families_and_rows(tmp_path):
+    out = tmp_path / "new" / "folder"
+    done = run("problems.gallery", f"--out={out}")
+    assert done.returncode == 0, done.stderr
+    for name in ("gallery.png", "sets.png"):
+        picture = (out / name).read_bytes()
+        assert picture.startswith(b"\x89PNG")
+        width, height = struct.unpack(">II", picture[16:24])
+        assert 1000 < width < 3000 and 1000 < height < 3000
+        # An empty page compresses to far less.
+        assert len(picture) > 100_000
+
+
+def test_gallery_names_the_flag_that_is_missing():
+    done = run("problems.gallery")
+    assert done.returncode and "--out" in done.stderr

@@ -1,12 +1,14 @@
 """`python -m training.benchmark SUITE [--flags]`; JSON on the last line.
 
 update: time and memory of one update, beside Keras's Adam.
+problems: time to draw problems and to compute their gradients.
 """
 
 import json
 
 from absl import app, flags
 
+# `update` only.
 PARAMS = flags.DEFINE_integer(
     "params", 1_000_000, "Parameters, in one tensor.", lower_bound=1
 )
@@ -16,18 +18,51 @@ MODEL = flags.DEFINE_string(
     "Also measure the first step of this keras.applications model, such as "
     "ResNet50V2.",
 )
-SECONDS = flags.DEFINE_float(
-    "seconds", 4.0, "Measuring time of each figure.", lower_bound=0.1
-)
-THREADS = flags.DEFINE_integer(
-    "threads", 1, "Cores to use; 0 uses all.", lower_bound=0
-)
 SCALING = flags.DEFINE_bool(
     "scaling", True, "Also print time and bytes against parameters, tensors "
     "and units.",
 )  # fmt: skip
 
-SUITES = ("update",)
+# `problems` only.
+INSTANCES = flags.DEFINE_integer(
+    "instances", 64, "Instances of each problem.", lower_bound=1
+)
+ONLY = flags.DEFINE_string(
+    "only", None, "Measure only problems with this in their name."
+)
+# All suites.
+SECONDS = flags.DEFINE_float(
+    "seconds",
+    4.0,
+    "Measuring time of each figure of `update`; those of `problems`, a "
+    "hundred, take a twentieth of it.",
+    lower_bound=0.1,
+)
+THREADS = flags.DEFINE_integer(
+    "threads", 1, "Cores to use; 0 uses all.", lower_bound=0
+)
+
+
+def _update() -> dict:
+    from training.benchmark import update
+
+    result = update.run(PARAMS.value, SECONDS.value)
+    if SCALING.value:
+        update.print_scaling(SECONDS.value / 4)
+    if MODEL.value:
+        result |= update.first_step(MODEL.value)
+    return result
+
+
+def _problems() -> dict:
+    from training.benchmark import problems
+
+    return problems.run(INSTANCES.value, SECONDS.value / 20, ONLY.value)
+
+
+# Name to a function that prints tables and returns figures. Each imports its
+# own module: a wrong flag should not take TensorFlow's start-up time.
+SUITES = {"update": _update, "problems": _problems}
 
 
 def main(argv):
@@ -36,16 +71,10 @@ def main(argv):
         raise app.UsageError(
             f"Name one suite of {', '.join(SUITES)}. Received: {argv[1:]}"
         )
-    # Imported late: a wrong flag should not take TensorFlow's start-up time.
-    from training.benchmark import update
+    from training.benchmark.update import use_cores
 
-    update.use_cores(THREADS.value)
-    result = update.run(PARAMS.value, SECONDS.value)
-    if SCALING.value:
-        update.print_scaling(SECONDS.value / 4)
-    if MODEL.value:
-        result |= update.first_step(MODEL.value)
-    print(json.dumps(result))
+    use_cores(THREADS.value)
+    print(json.dumps(SUITES[argv[1]]()))
 
 
 def run():

@@ -1,0 +1,75 @@
+"""Every family of the registry and of the sets, drawn once for all tests."""
+
+import functools
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import problems
+
+COUNT = 3
+
+
+def cases():
+    """Every family once, by a name that tells where it is from."""
+    found = {problems.get(name): name for name in problems.names()}
+    for name in problems.set_names():
+        for row in problems.meta_training_set(name):
+            found.setdefault(row.family, f"{name}/{row.name}")
+    return {name: family for family, name in found.items()}
+
+
+CASES = cases()
+everywhere = pytest.mark.parametrize("name", CASES)
+noise_free = pytest.mark.parametrize(
+    "name", [name for name, family in CASES.items() if not family.noisy]
+)
+
+
+@functools.lru_cache
+def drawn(name, seed=0):
+    """Instances, and two batches."""
+    problem = CASES[name].instances(seed, COUNT)
+    return problem, problem.batch(11), problem.batch(12)
+
+
+def wrappers(family):
+    """A family and what it wraps, from the outside in."""
+    yield family
+    while isinstance(family, problems.Wrapper):
+        family = family.inner
+        yield family
+
+
+def sample(problem, scale, seed=0):
+    """A point of this scale, in the variables before any change of them."""
+    rng = np.random.default_rng(seed)
+    family, data = problem
+    point = [
+        tf.constant(scale * rng.normal(size=(COUNT, *shape)), tf.float32)
+        for shape in family.shapes
+    ]
+    for layer in wrappers(family):
+        if isinstance(layer, problems.Reparametrized):
+            point = [a / b for a, b in zip(point, data["scales"], strict=True)]
+        data = data["inner"] if isinstance(layer, problems.Wrapper) else data
+    return tuple(point)
+
+
+def points(name):
+    problem = drawn(name)[0]
+    found = [problem.start, *(sample(problem, s) for s in (1e-3, 1.0, 10.0))]
+    return found if problem.argmin is None else [*found, problem.argmin]
+
+
+def differs(a, b):
+    pairs = zip(tf.nest.flatten(a), tf.nest.flatten(b), strict=True)
+    return any(np.any(x.numpy() != y.numpy()) for x, y in pairs)
+
+
+def assert_all_close(a, b, rtol):
+    """Relative to the largest of each instance and tensor."""
+    for x, y in zip(tf.nest.flatten(a), tf.nest.flatten(b), strict=True):
+        size = np.max(np.abs(y), axis=tuple(range(1, y.ndim)), keepdims=True)
+        assert np.all(np.abs(x - y) <= rtol * size + 1e-30)

@@ -1,0 +1,230 @@
+"""Losses of the problems in the usual form: plain NumPy float64, one instance.
+
+`REFERENCES[name](data, params)` takes one instance's data and parameters,
+without the leading axis, and subtracts the known minimum at the end.
+"""
+
+import itertools
+import math
+
+import numpy as np
+
+PI, E = math.pi, math.e
+
+
+def ackley(x, y):
+    rho = math.sqrt(0.5 * (x * x + y * y))
+    waves = 0.5 * (math.cos(2 * PI * x) + math.cos(2 * PI * y))
+    return -20 * math.exp(-0.2 * rho) - math.exp(waves) + E + 20
+
+
+def beale(x, y):
+    pairs = ((1, 1.5), (2, 2.25), (3, 2.625))
+    return sum((c - x + x * y**k) ** 2 for k, c in pairs)
+
+
+def branin(x, y):
+    b, c, t = 5.1 / (4 * PI**2), 5 / PI, 1 / (8 * PI)
+    square = (y - b * x**2 + c * x - 6) ** 2
+    return square + 10 * (1 - t) * math.cos(x) + 10 - 0.397887
+
+
+def styblinski_tang(x, y):
+    return sum(t**4 - 16 * t**2 + 5 * t for t in (x, y)) / 2 + 78.33233
+
+
+def michalewicz(x, y):
+    total = 1.8013034
+    for i, t in ((1, x), (2, y)):
+        inside = min(max(t, 0.0), PI)
+        total -= math.sin(inside) * math.sin(i * inside**2 / PI) ** (2 * 10)
+        total += (t - inside) ** 2
+    return total
+
+
+CLASSIC = {
+    "rosenbrock": lambda x, y: 100 * (y - x * x) ** 2 + (x - 1) ** 2,
+    "ackley": ackley,
+    "beale": beale,
+    "booth": lambda x, y: (x + 2 * y - 7) ** 2 + (2 * x + y - 5) ** 2,
+    "styblinski_tang": styblinski_tang,
+    "matyas": lambda x, y: 0.26 * (x * x + y * y) - 0.48 * x * y,
+    "branin": branin,
+    "michalewicz": michalewicz,
+}
+
+
+def log_sum_exp(data, params):
+    rows = np.concatenate([data["rows"], -data["rows"]])
+    exponents = rows @ (params[0] - data["centre"])
+    return math.log(np.sum(np.exp(exponents))) - math.log(len(rows))
+
+
+def quadratic(data, params):
+    offset = params[0] - data["centre"]
+    return offset @ (data["matrix"].T @ data["matrix"]) @ offset / 2
+
+
+def norm(data, params):
+    p = float(data["exponent"][0])
+    offset = np.abs(params[0] - data["centre"])
+    return np.mean(offset**p) ** (1 / p)
+
+
+def logistic_regression(data, params):
+    total, (w, b) = 0.0, params
+    for x, label in zip(data["x"], data["y"], strict=True):
+        assert label in (-1, 1)
+        # The probability of the label that the row has.
+        total -= math.log(1 / (1 + math.exp(-label * (w @ x + b))))
+    return total / len(data["x"])
+
+
+def softmax_regression(data, params):
+    return cross_entropy(data["x"] @ params[0] + params[1], data["y"])
+
+
+def minibatch_quadratic(data, params):
+    # The mean over all 1,024 sign vectors s of (v . theta)^2, v = M^T s.
+    signs = np.array(list(itertools.product((-1, 1), repeat=10)))
+    return np.mean((signs @ data["matrix"] @ params[0]) ** 2)
+
+
+def oscillating_valley(data, params):
+    first, *others = params[0]
+    walls = 0.0
+    for k, theta in enumerate(others):
+        angle = first / data["wave"][0] + data["phase"][k]
+        walls += (theta - data["amplitude"][k] * math.sin(angle)) ** 2
+    fall = math.log(1 + math.exp(-first / data["length"]))
+    return fall + walls / len(others)
+
+
+def dependency_chain(data, params):
+    total, product = 0.0, 1.0
+    for u in params[0] - data["centre"]:
+        product /= 1 + u * u
+        total += 1 - product
+    return total / len(params[0])
+
+
+def rosenbrock_chain(data, params):
+    k, theta = data["strength"][0], params[0]
+    terms = [
+        (1 - a) ** 2 + k * (b - a * a) ** 2
+        for a, b in itertools.pairwise(theta)
+    ]
+    return sum(terms) / len(terms)
+
+
+def min_max(data, params):
+    offset = sorted(params[0] - data["centre"])
+    return offset[0] ** 2 + offset[-1] ** 2
+
+
+def factors(data, params):
+    got, wanted = (np.linalg.multi_dot((*p, np.eye(p[-1].shape[-1])))
+                   for p in (params, data["factors"]))  # fmt: skip
+    return np.mean((got - wanted) ** 2)
+
+
+def matrix_inverse(data, params):
+    return np.mean((data["matrix"] @ params[0] - np.eye(6)) ** 2)
+
+
+def cross_entropy(logits, labels):
+    total = 0.0
+    for row, label in zip(logits, labels.astype(int), strict=True):
+        total += math.log(np.sum(np.exp(row))) - row[label]
+    return total / len(logits)
+
+
+ACTIVATIONS = {
+    "sigmoid": lambda x: 1 / (1 + np.exp(-x)),
+    "tanh": np.tanh,
+    "relu": lambda x: np.maximum(x, 0),
+    "gelu": np.vectorize(lambda x: x * (1 + math.erf(x / 2**0.5)) / 2),
+}
+
+
+def mlp(activation, normalized=False, regression=False):
+    def loss(data, params):
+        x, params = data["x"], list(params)
+        while len(params) > 2:
+            x = x @ params.pop(0) + params.pop(0)
+            if normalized:
+                gain, shift = 1 + params.pop(0), params.pop(0)
+                centred = x - x.mean(1, keepdims=True)
+                x = centred / np.sqrt(x.var(1, keepdims=True) + 1e-3)
+                x = x * gain + shift
+            x = ACTIVATIONS[activation](x)
+        outputs = x @ params[0] + params[1]
+        if regression:
+            return np.mean((outputs - data["y"]) ** 2)
+        return cross_entropy(outputs, data["y"])
+
+    return loss
+
+
+def convolution(x, w, b, stride):
+    size = (x.shape[1] - len(w)) // stride + 1
+    out = np.zeros((len(x), size, size, w.shape[-1]))
+    for i, j in itertools.product(range(size), repeat=2):
+        rows = slice(i * stride, i * stride + 3)
+        columns = slice(j * stride, j * stride + 3)
+        out[:, i, j] = np.tensordot(x[:, rows, columns], w, 3) + b
+    return np.maximum(out, 0)
+
+
+def convnet(data, params):
+    w1, b1, w2, b2, w3, b3 = params
+    x = convolution(convolution(data["x"], w1, b1, 2), w2, b2, 1)
+    return cross_entropy(x.mean((1, 2)) @ w3 + b3, data["y"])
+
+
+def recurrent(data, params):
+    w_x, w_h, b_h, w_y, b_y = params
+    h = np.zeros((len(data["x"]), len(w_h)))
+    for x in np.swapaxes(data["x"], 0, 1):
+        h = np.tanh(x @ w_x + h @ w_h + b_h)
+    return cross_entropy(h @ w_y + b_y, data["y"])
+
+
+def bigram(data, params):
+    embedding, w, b = params
+    words = embedding[data["x"].astype(int)]
+    return cross_entropy(words @ w + b, data["y"])
+
+
+def plane(function):
+    return lambda data, params: function(*map(float, params[0]))
+
+
+REFERENCES = {
+    **{name: plane(function) for name, function in CLASSIC.items()},
+    "log_sum_exp": log_sum_exp,
+    "quadratic_5": quadratic,
+    "quadratic_20": quadratic,
+    "quadratic_100": quadratic,
+    "norm": norm,
+    "logistic_regression": logistic_regression,
+    "logistic_regression_overlapping": logistic_regression,
+    "softmax_regression": softmax_regression,
+    "minibatch_quadratic": minibatch_quadratic,
+    "oscillating_valley": oscillating_valley,
+    "dependency_chain": dependency_chain,
+    "rosenbrock_chain": rosenbrock_chain,
+    "min_max": min_max,
+    "matrix_factorization": factors,
+    "matrix_product": factors,
+    "matrix_inverse": matrix_inverse,
+    "mlp_sigmoid": mlp("sigmoid"),
+    "mlp_tanh": mlp("tanh"),
+    "mlp_relu": mlp("relu"),
+    "mlp_gelu": mlp("gelu"),
+    "mlp_relu_normalized": mlp("relu", normalized=True),
+    "mlp_tanh_regression": mlp("tanh", regression=True),
+    "convnet": convnet,
+    "recurrent": recurrent,
+    "bigram": bigram,
+}

@@ -1,0 +1,105 @@
+"""Random numbers: reproducible and fair."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from problems import draws, minibatch
+
+
+def test_an_int_is_a_pair():
+    for seed in (0, 7, 2**31 - 1):
+        pair = draws.as_seed(seed)
+        assert pair.dtype == tf.int32 and pair.shape == (2,)
+        again = draws.normal(seed, (5,))
+        for same in (pair, pair.numpy(), (seed, 0), tf.cast(pair, tf.int64)):
+            np.testing.assert_array_equal(draws.normal(same, (5,)), again)
+
+
+def test_large_and_negative_seeds_are_different_ones():
+    seeds = (0, 1, -1, 2**31, 2**32, 2**31 + 1, 2**61, 3 * 2**32 + 5)
+    drawn = {tuple(draws.normal(seed, (3,)).numpy()) for seed in seeds}
+    assert len(drawn) == len(seeds)
+
+
+@pytest.mark.parametrize("seed", [1.5, "1", (1, 2, 3), (1.0, 2.0), None])
+def test_bad_seed(seed):
+    # None and strings are TensorFlow's to refuse.
+    with pytest.raises((ValueError, TypeError)) as error:
+        draws.as_seed(seed)
+    if seed not in (None, "1"):
+        assert "Argument `seed` must be an int or two" in str(error.value)
+        assert f"Received: seed={tf.constant(seed)}" in str(error.value)
+
+
+def test_split_and_fold_give_other_numbers():
+    seeds = [5, *draws.split(5, 4), *(draws.fold(5, n) for n in range(4))]
+    drawn = np.array([draws.normal(seed, (2000,)) for seed in seeds])
+    apart = np.corrcoef(drawn) - np.eye(len(seeds))
+    assert np.all(np.abs(apart) < 5 / 2000**0.5)
+    np.testing.assert_array_equal(draws.fold(5, 3), draws.fold(5, 3))
+
+
+def test_ranges():
+    uniform = draws.uniform(1, (20000,), -2.0, 3.0).numpy()
+    assert uniform.min() >= -2 and uniform.max() < 3
+    assert abs(uniform.mean() - 0.5) < 5 * 5 / (12 * 20000) ** 0.5
+    logs = np.log10(draws.log_uniform(2, (20000,), 0.01, 10.0))
+    assert logs.min() >= -2 - 1e-6 and logs.max() <= 1 + 1e-6
+    assert abs(logs.mean() + 0.5) < 5 * 3 / (12 * 20000) ** 0.5
+    integers = draws.integers(3, (5000,), 2, 6).numpy()
+    assert set(integers) == {2, 3, 4, 5}
+
+
+@pytest.mark.parametrize("last", [1, 10, 32, 33, 70])
+def test_signs(last):
+    many = 4000
+    v = draws.signs(4, (2, many // 2, last))
+    assert v.shape == (2, many // 2, last) and v.dtype == tf.float32
+    v = np.float64(v).reshape((many, last))
+    assert set(np.unique(v)) == {-1, 1}
+    assert np.all(np.abs(v.mean(0)) < 5 / many**0.5)
+    moment = v.T @ v / many
+    assert np.all(np.diag(moment) == 1)
+    assert np.all(np.abs(moment - np.eye(last)) < 5 / many**0.5)
+    # Nor are rows that follow each other alike.
+    assert np.all(np.abs(np.mean(v[1:] * v[:-1], 0)) < 5 / (many - 1) ** 0.5)
+
+
+@pytest.mark.parametrize("size", [1, 2, 7])
+def test_orthogonal(size):
+    many = 3000
+    q = np.float64(draws.orthogonal(6, many, size))
+    error = q @ np.swapaxes(q, 1, 2) - np.eye(size)
+    assert np.all(np.abs(error) < 3e-6)
+    # Uniform: each entry has mean 0 and variance 1 / size.
+    deviation = (1 / size / many) ** 0.5
+    assert np.all(np.abs(q.mean(0)) < 5 * deviation)
+    # The variance of a square is less than 2 / size^2.
+    allowed = 5 * 2**0.5 / size / many**0.5
+    assert np.all(np.abs((q**2).mean(0) - 1 / size) <= allowed)
+
+
+def test_batch_sizes():
+    sizes = minibatch.batch_sizes(1, 20000).numpy()
+    assert sizes.min() == 10 and sizes.max() == 200
+    np.testing.assert_array_equal(sizes, minibatch.batch_sizes(1, 20000))
+    # Log-uniform: as many below the geometric mean, 44.7, as above.
+    wanted = np.log(45 / 10) / np.log(201 / 10)
+    assert abs(np.mean(sizes < 45) - wanted) < 5 * 0.5 / 20000**0.5
+
+
+@pytest.mark.parametrize("rows", [12, 64, 256])
+def test_windows(rows):
+    sizes = tf.constant([10, 11, 50, 199, 200] * 200)
+    batch = minibatch.windows(3, sizes, rows)
+    place, weights = batch["rows"].numpy(), np.float64(batch["weights"])
+    assert place.shape == weights.shape == (1000, min(200, rows))
+    assert place.min() == 0 and place.max() == rows - 1
+    # Weights are rounded, 200 of them.
+    np.testing.assert_allclose(weights.sum(1), 1, 1e-6)
+    np.testing.assert_array_equal((weights > 0).sum(1), np.minimum(sizes, rows))
+    assert np.all(np.diff(place) % rows == 1)  # so no row comes twice
+    # Every row is as likely as any other to be the first.
+    counts = np.bincount(place[:, 0], minlength=rows)
+    assert np.all(np.abs(counts - 1000 / rows) < 5 * (1000 / rows) ** 0.5 + 1)
