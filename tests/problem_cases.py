@@ -73,3 +73,21 @@ def assert_all_close(a, b, rtol):
     for x, y in zip(tf.nest.flatten(a), tf.nest.flatten(b), strict=True):
         size = np.max(np.abs(y), axis=tuple(range(1, y.ndim)), keepdims=True)
         assert np.all(np.abs(x - y) <= rtol * size + 1e-30)
+
+
+def inside(problem):
+    """What a transform was applied to, with the same data."""
+    return problems.Problem(problem.family.inner, problem.data["inner"])
+
+
+def column(values, tensor):
+    """[B] in the shape of a [B, ...] tensor, float64."""
+    return np.reshape(values, (-1,) + (1,) * (len(tensor.shape) - 1)).astype(
+        "float64"
+    )
+
+
+def assert_near(got, wanted, rtol=1e-5, atol=1e-7):
+    got, wanted = tf.nest.flatten(got), tf.nest.flatten(wanted)
+    for a, b in zip(got, wanted, strict=True):
+        np.testing.assert_allclose(a, b, rtol, atol)

@@ -175,6 +175,23 @@ def test_minimize_takes_adams_steps():
     np.testing.assert_allclose(got, wanted, 1e-5)
 
 
+class Slope(Parabola):
+    """A step of SGD goes down by its gradient, wherever it is."""
+
+    def full_loss(self, data, params):
+        return tf.reduce_sum(params[0], axis=-1)
+
+
+def test_minimize_draws_every_step_anew():
+    def steps(family):
+        optimizer = keras.optimizers.SGD(1.0)
+        return np.diff(problems.minimize(family, optimizer, 6))
+
+    np.testing.assert_allclose(steps(Slope()), -3, 1e-5)
+    assert len(set(np.round(steps(problems.GradientNoise(Slope())), 3))) == 6
+
+
+@pytest.mark.filterwarnings("ignore:HierarchicalRNN trains at an attended")
 def test_minimize_with_the_learned_optimizer():
     optimizer = HierarchicalRNN(weights=None, seed=0)
     got = problems.minimize(problems.get("matrix_product"), optimizer, 5)

@@ -1,93 +1,21 @@
-"""Each transform against what it was applied to, and by hand."""
+"""Changes of variables, noise, sparsity: against what they are applied to."""
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
-import problems
 from problems import (
     GradientNoise,
-    Log1p,
     Power,
     Reparametrized,
     Scaled,
     SparseGradient,
 )
 from problems.convex import LogisticRegression, Quadratic
+from tests.problem_cases import assert_near, column, inside
 
 COUNT = 5
 INNER = LogisticRegression(4, 30)  # two tensors, minibatches
-
-
-def inside(problem):
-    """What a transform was applied to, with the same data."""
-    return problems.Problem(problem.family.inner, problem.data["inner"])
-
-
-def column(values, tensor):
-    """[B] in the shape of a [B, ...] tensor, float64."""
-    return np.reshape(values, (-1,) + (1,) * (len(tensor.shape) - 1)).astype(
-        "float64"
-    )
-
-
-def assert_close(got, wanted, rtol=1e-5, atol=1e-7):
-    got, wanted = tf.nest.flatten(got), tf.nest.flatten(wanted)
-    for a, b in zip(got, wanted, strict=True):
-        np.testing.assert_allclose(a, b, rtol, atol)
-
-
-# Each with the new loss and its slope, by hand, in float64.
-CURVES = {
-    Power: lambda d, l: (l ** d["power"], d["power"] * l ** (d["power"] - 1)),
-    Log1p: lambda d, l: (np.log(1 + l), 1 / (1 + l)),
-    Scaled: lambda d, l: (d["factor"] * l, d["factor"] * np.ones_like(l)),
-}
-
-
-@pytest.mark.parametrize("transform", CURVES)
-def test_curves_of_the_loss(transform):
-    problem = transform(INNER).instances(1, COUNT)
-    own = {k: np.float64(v) for k, v in problem.data.items() if k != "inner"}
-    start, batch = problem.start, problem.batch(2)
-    loss, gradients = inside(problem).loss_and_gradient(start, batch)
-    wanted, slope = CURVES[transform](own, np.float64(loss))
-    got, got_gradients = problem.loss_and_gradient(start, batch)
-    assert_close(got, wanted)
-    assert_close(problem.loss(start, batch), wanted)
-    assert_close(got_gradients, [column(slope, g) * g for g in gradients])
-    full = np.float64(inside(problem).full_loss(start))
-    assert_close(problem.full_loss(start), CURVES[transform](own, full)[0])
-
-
-def test_powers_and_factors_are_within_their_range():
-    many = 400
-    for transform, key, low, high in (
-        (Power(INNER, 0.5, 2.0), "power", 0.5, 2.0),
-        (Scaled(INNER, 1e-3, 1e3), "factor", 1e-3, 1e3),
-    ):
-        log = np.log(transform.draw(3, many)[key]) / np.log(high)
-        assert np.all(np.abs(log) <= 1 + 1e-6)
-        # Uniform in [-1, 1]: mean 0, standard deviation 1 / sqrt(3).
-        assert abs(log.mean()) < 5 / (3 * many) ** 0.5
-        assert log.min() < -0.9 and log.max() > 0.9
-
-
-def test_power_of_nothing_is_flat():
-    problem = Power(Quadratic(3)).instances(0, COUNT)
-    with tf.GradientTape() as tape:
-        point = problem.argmin
-        tape.watch(point)
-        loss, gradients = problem.loss_and_gradient(point, ())
-    for tensor in (loss, *gradients, *tape.gradient(gradients, point)):
-        assert np.all(tensor == 0)
-
-
-def test_minimum_of_a_curve():
-    overlapping = LogisticRegression(4, 30, flipped=0.2)
-    for transform in CURVES:
-        assert transform(INNER).minimum == 0
-        assert transform(overlapping).minimum is None
 
 
 def test_change_of_variables():
@@ -95,13 +23,13 @@ def test_change_of_variables():
     problem = family.instances(1, COUNT)
     batch = problem.batch(2)
     scales = problem.data["scales"]
-    assert_close(
+    assert_near(
         [t * s for t, s in zip(problem.start, scales, strict=True)],
         inside(problem).start,
         1e-6,
     )
     wanted = inside(problem).full_loss(inside(problem).start)
-    assert_close(problem.full_loss(problem.start), wanted)
+    assert_near(problem.full_loss(problem.start), wanted)
     point = tuple(t * s for t, s in zip(problem.start, scales, strict=True))
     loss, gradients = inside(problem).loss_and_gradient(point, batch)
     got, got_gradients = problem.loss_and_gradient(problem.start, batch)
@@ -110,7 +38,7 @@ def test_change_of_variables():
         np.testing.assert_array_equal(g, h * s)
     known = Reparametrized(Quadratic(3)).instances(1, COUNT)
     mapped = known.argmin[0] * known.data["scales"][0]
-    assert_close(mapped, known.data["inner"]["centre"], 1e-6)
+    assert_near(mapped, known.data["inner"]["centre"], 1e-6)
     assert problem.argmin is None
 
 
@@ -206,23 +134,6 @@ def test_gradient_noise():
     assert np.all(np.abs(between - np.eye(steps)) < 5 / (20 * 100) ** 0.5)
 
 
-def test_noise_passes_through_a_power():
-    problem = Power(GradientNoise(INNER)).instances(1, COUNT)
-    start, batch = problem.start, problem.batch(2)
-    noisy, clean = inside(problem), inside(inside(problem))
-    loss, gradients = clean.loss_and_gradient(start, batch["inner"])
-    power, loss = np.float64(problem.data["power"]), np.float64(loss)
-    sd = noisy.data["sd"]
-    got, got_gradients = problem.loss_and_gradient(start, batch)
-    assert_close(got, loss**power)
-    slope = power * loss ** (power - 1)
-    for g, wanted, noise in zip(
-        got_gradients, gradients, batch["noise"], strict=True
-    ):
-        wanted = np.float64(wanted) + column(sd, g) * noise
-        assert_close(g, column(slope, g) * wanted)
-
-
 def test_all_transforms_in_one():
     family = Scaled(Power(SparseGradient(GradientNoise(Reparametrized(INNER)))))
     assert family.name == (
@@ -251,7 +162,7 @@ def test_all_transforms_in_one():
         )
     ]
     got, got_gradients = problem.loss_and_gradient(start, masked)
-    assert_close(got, factor * loss**p)
-    assert_close(got_gradients, wanted)
+    assert_near(got, factor * loss**p)
+    assert_near(got_gradients, wanted)
     full = np.float64(inside(changed).full_loss(point))
-    assert_close(problem.full_loss(start), factor * full**p)
+    assert_near(problem.full_loss(start), factor * full**p)

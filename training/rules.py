@@ -1,7 +1,7 @@
 """Update rules that can be meta-trained, behind one small interface.
 
-A rule is a frozen value. Its state is a nest of tensors with the B instances
-somewhere inside; what `point` and `attended` return is [B, N].
+A rule is a frozen value. Its state is a nest of tensors whose last axis is that
+of the B instances; what `point` and `attended` return is [B, N].
 """
 
 import dataclasses
@@ -23,6 +23,24 @@ class HierarchicalState(NamedTuple):
     memory: rule.RuleState
 
 
+def _fill(record, old, new):
+    """`new` for `old` in a record of records: None is a leaf to `tf.nest`."""
+    if isinstance(record, tuple) and hasattr(record, "_fields"):
+        return type(record)(*(_fill(value, old, new) for value in record))
+    is_old = record is old or (isinstance(record, tuple) and record == old)
+    return new if is_old else record
+
+
+def _transpose(x):
+    """[B, N] to [N, B], by a product that XLA cannot fuse with what follows.
+
+    Fused with the sums that its derivative ends in, a plain transpose takes
+    as long as three of the rule's matrix products.
+    """
+    one = tf.eye(x.shape[0], dtype=x.dtype)
+    return tf.matmul(x, one, transpose_a=True)
+
+
 @dataclasses.dataclass(frozen=True)
 class Hierarchical:
     """The paper's rule.
@@ -39,7 +57,7 @@ class Hierarchical:
 
     def unpack(self, meta):
         """The meta-parameters [M] as the nest that the functions here take."""
-        return meta_parameters.unflatten(self.config, meta)
+        return _fill(meta_parameters.unflatten(self.config, meta), None, ())
 
     def initial_state(self, meta, sizes, theta) -> HierarchicalState:
         """State before the first step from theta [B, N].
@@ -50,25 +68,27 @@ class Hierarchical:
             theta: parameters, tensors one after another.
         """
         memory = rule.initial_state(
-            self.config, meta, Segments(sizes), (theta.shape[0],)
+            self.config,
+            _fill(meta, (), None),
+            Segments(sizes),
+            (theta.shape[0],),
         )
         theta = tf.transpose(theta)
-        return HierarchicalState(theta, theta, memory)
+        return HierarchicalState(theta, theta, _fill(memory, None, ()))
 
     def step(self, meta, sizes, state, gradient, lr) -> HierarchicalState:
         """State after one step, with the gradient [B, N] at `attended`."""
-        return HierarchicalState(
-            *rule.step(
-                self.config,
-                meta,
-                Segments(sizes),
-                state.memory,
-                state.theta,
-                state.phi,
-                tf.transpose(gradient),
-                lr,
-            )
+        theta, phi, memory = rule.step(
+            self.config,
+            _fill(meta, (), None),
+            Segments(sizes),
+            _fill(state.memory, (), None),
+            state.theta,
+            state.phi,
+            _transpose(gradient),
+            lr,
         )
+        return HierarchicalState(theta, phi, _fill(memory, None, ()))
 
     def point(self, state):
         """Parameters theta that Equation 14 looks at, [B, N]."""
@@ -78,9 +98,18 @@ class Hierarchical:
         """Parameters phi at which the next gradient is taken, [B, N]."""
         return tf.transpose(state.phi)
 
+    def memory(self, state):
+        """Leaves without a unit: those of the RNNs and of the step lengths.
+
+        Derivatives in them can be compared between problems, which those in
+        parameters of any scale cannot.
+        """
+        param, shared = state.memory.param, state.memory.shared
+        return (param.h, param.eta_bar, shared)
+
     def step_length(self, state):
         """Mean of eta_bar, the log step length relative to lr, [B]."""
-        if state.memory.param.eta_bar is None:
+        if not tf.is_tensor(state.memory.param.eta_bar):
             return tf.zeros(state.theta.shape[-1:])
         return tf.reduce_mean(state.memory.param.eta_bar, axis=(0, 1, 2))
 

@@ -1,0 +1,138 @@
+"""What a meta-training run is made of: one frozen record."""
+
+import dataclasses
+import json
+
+
+def _setting(default, text: str):
+    """A field with its help text, which is also the flag's."""
+    return dataclasses.field(default=default, metadata={"help": text})
+
+
+@dataclasses.dataclass(frozen=True)
+class MetaConfig:
+    """The settings of meta-training (section 4); flags of the same names.
+
+    The paper's values where it has one, else what suits one machine.
+
+    Raises:
+        ValueError: a number out of range.
+    """
+
+    ensemble: str = _setting("paper", "Set of problems: paper or wide.")
+    seed: int = _setting(0, "Of everything random.")
+    work: int = _setting(
+        640,
+        "Parameters that are trained side by side: a family of N parameters "
+        "has about work / N instances.",
+    )
+    segment: int = _setting(50, "Steps that are compiled as one piece.")
+    mean_steps: float = _setting(
+        200.0,
+        "An unroll has segment + Exp(mean_steps) steps (section 4.4), in whole "
+        "segments.",
+    )
+    mean_unrolls: float = _setting(
+        50.0, "A problem has 1 + Exp(mean_unrolls) unrolls (section 4.4)."
+    )
+    first_mean_unrolls: float = _setting(
+        10.0, "Mean number of unrolls at the start of the run."
+    )
+    curriculum: int = _setting(
+        10_000,
+        "Meta-iterations over which the mean number of unrolls grows, evenly "
+        "in its logarithm.",
+    )
+    lowest_rate: float = _setting(
+        1e-6, "Initial learning rates are log-uniform from here (3.2.4)."
+    )
+    highest_rate: float = _setting(1e-2, "The highest of them.")
+    epsilon: float = _setting(1e-10, "Of Equation 14.")
+    second_derivatives: bool = _setting(
+        True, "Differentiate through the problems' gradients (section 4.3)."
+    )
+    log_objective: bool = _setting(
+        True, "Average log loss (Equation 14) rather than average loss."
+    )
+    clip_step: float = _setting(
+        100.0,
+        "Largest derivative of an instance's summed log losses in the "
+        "optimizer's memory, at every step back; 0 does not clip.",
+    )
+    clip: float = _setting(
+        1.0, "Largest norm of a meta-gradient; 0 does not clip."
+    )
+    meta_optimizer: str = _setting(
+        "adam", "rmsprop (the paper's) or adam, on the meta-parameters."
+    )
+    meta_rate: float = _setting(
+        5e-4,
+        "Its learning rate. The paper's 1e-6 is for rmsprop, 1,000 workers and "
+        "40 million meta-iterations.",
+    )
+    meta_rate_end: float = _setting(
+        1e-4, "It falls to this over `meta_rate_decay` meta-iterations."
+    )
+    meta_rate_decay: int = _setting(
+        100_000, "Meta-iterations until then, evenly in its logarithm."
+    )
+    averaging: float = _setting(
+        0.999, "Decay of the running average of the meta-parameters."
+    )
+
+    def __post_init__(self):
+        for name in ("work", "segment", "curriculum", "meta_rate_decay"):
+            self._check(name, getattr(self, name) >= 1, "at least 1")
+        for name in (
+            "mean_steps", "mean_unrolls", "first_mean_unrolls", "lowest_rate",
+            "highest_rate", "epsilon", "meta_rate", "meta_rate_end",
+        ):  # fmt: skip
+            self._check(name, getattr(self, name) > 0, "positive")
+        for name in ("clip", "clip_step"):
+            self._check(name, getattr(self, name) >= 0, "0 or positive")
+        self._check("averaging", 0 <= self.averaging < 1, "in [0, 1)")
+        self._check(
+            "meta_optimizer",
+            self.meta_optimizer in ("adam", "rmsprop"),
+            "adam or rmsprop",
+        )
+        self._check(
+            "highest_rate",
+            self.highest_rate >= self.lowest_rate,
+            f"at least lowest_rate={self.lowest_rate}",
+        )
+
+    def _check(self, name, met, rule):
+        if not met:
+            raise ValueError(
+                f"Argument `{name}` must be {rule}. "
+                f"Received: {name}={getattr(self, name)!r}"
+            )
+
+    def instances(self, dimension: int) -> int:
+        """How many instances of a family are trained side by side.
+
+        A multiple of 4 from 4 to 128: instances are the last axis of every
+        array, where whole vectors are computed at once.
+        """
+        return min(128, max(4, round(self.work / dimension / 4) * 4))
+
+    def to_json(self) -> str:
+        """The record as JSON."""
+        return json.dumps(dataclasses.asdict(self), indent=2)
+
+    @classmethod
+    def from_json(cls, text: str) -> "MetaConfig":
+        """The inverse of `to_json`.
+
+        Raises:
+            ValueError: a field that this version does not know.
+        """
+        values = json.loads(text)
+        known = {field.name for field in dataclasses.fields(cls)}
+        if set(values) - known:
+            raise ValueError(
+                "Argument `text` must have known fields only. "
+                f"Received: {sorted(set(values) - known)}"
+            )
+        return cls(**values)

@@ -1,0 +1,42 @@
+"""Heavy-tailed lengths of meta-training's problems (section 4.4)."""
+
+import math
+
+import tensorflow as tf
+
+from problems import draws
+from training.config import MetaConfig
+
+
+def exponential(seed, shape, mean):
+    """Exponentially distributed numbers."""
+    return -mean * tf.math.log(1.0 - draws.uniform(seed, shape))
+
+
+def segments(seed, config: MetaConfig):
+    """Number of segments of an unroll: segment + Exp(mean_steps) steps."""
+    extra = exponential(seed, (), config.mean_steps) / config.segment
+    return 1 + tf.cast(tf.round(extra), tf.int32)
+
+
+def unrolls(seed, count: int, mean):
+    """Number of unrolls of `count` problems: 1 + Exp(mean), rounded."""
+    return 1 + tf.cast(tf.round(exponential(seed, (count,), mean)), tf.int32)
+
+
+def mean_unrolls(config: MetaConfig, iteration: int) -> float:
+    """The mean number of unrolls at a meta-iteration.
+
+    Differs from the paper: it grows from `first_mean_unrolls`, evenly in its
+    logarithm, over `curriculum` meta-iterations.
+    """
+    done = min(1.0, iteration / config.curriculum)
+    first, last = config.first_mean_unrolls, config.mean_unrolls
+    return math.exp((1 - done) * math.log(first) + done * math.log(last))
+
+
+def rates(seed, count: int, config: MetaConfig):
+    """Initial learning rates of `count` problems (section 3.2.4)."""
+    return draws.log_uniform(
+        seed, (count,), config.lowest_rate, config.highest_rate
+    )

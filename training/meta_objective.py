@@ -1,0 +1,28 @@
+"""Equation 14: what meta-training minimises."""
+
+import math
+
+import tensorflow as tf
+
+LARGEST = 1e30
+
+
+def log_loss(loss, epsilon: float):
+    """log(loss + epsilon) of losses [B].
+
+    A loss that is not finite, or beyond 1e30, counts as 1e30 and has no
+    derivative: where a problem diverged there is nothing to follow.
+    """
+    usable = loss < LARGEST
+    value = tf.math.log(tf.where(usable, loss, 1.0) + epsilon)
+    return tf.where(usable, value, math.log(LARGEST))
+
+
+def average_log_loss(log_losses, first):
+    """Equation 14 for every instance, [B].
+
+    Args:
+        log_losses: log(l(theta^n) + epsilon) for n = 1..N, [N, B].
+        first: log(l(theta^0) + epsilon), [B]; a constant.
+    """
+    return tf.reduce_mean(log_losses, axis=0) - first

@@ -1,0 +1,90 @@
+"""The pool: problems on the way, each of its own age."""
+
+from typing import Any, NamedTuple
+
+import tensorflow as tf
+
+from problems import draws
+from problems.family import Family
+from training import lengths
+from training.config import MetaConfig
+from training.meta_objective import log_loss
+
+
+class Trajectories(NamedTuple):
+    """B instances of a family, being trained by a rule."""
+
+    data: Any  # of the family, instances on the first axis
+    state: Any  # of the rule, instances on the last axis
+    lr: Any  # initial learning rates, [B]
+    first: Any  # log(l(theta^0) + epsilon), [B]
+    age: Any  # unrolls so far, [B]
+    left: Any  # unrolls to come, [B]; 0 or less: to be replaced
+
+
+class Nursery:
+    """Draws new trajectories of one family.
+
+    Args:
+        rule: see `training.rules`.
+        family: the problems.
+        count: B.
+        config: lengths and learning rates.
+    """
+
+    def __init__(self, rule, family: Family, count: int, config: MetaConfig):
+        self.rule, self.family, self.count = rule, family, count
+        self.config = config
+        self._draw_traced = tf.function(self._draw, autograph=False)
+        self._renew_traced = tf.function(self._renew, autograph=False)
+
+    def begin(self, vector, data):
+        """The state before the first step, of fresh instances."""
+        theta = self.family.flatten(self.family.start(data))
+        meta = self.rule.unpack(vector)
+        return self.rule.initial_state(meta, self.family.sizes, theta)
+
+    def draw(self, vector, seed, mean_unrolls: float) -> Trajectories:
+        """B new trajectories."""
+        mean = tf.constant(mean_unrolls, tf.float32)
+        return self._draw_traced(vector, draws.as_seed(seed), mean)
+
+    def renew(self, old: Trajectories, vector, seed, mean_unrolls: float):
+        """Finished trajectories are replaced by new ones."""
+        if old.left.numpy().min() > 0:
+            return old
+        mean = tf.constant(mean_unrolls, tf.float32)
+        return self._renew_traced(old, vector, draws.as_seed(seed), mean)
+
+    def _draw(self, vector, seed, mean_unrolls):
+        first, second, third = draws.split(seed, 3)
+        data = self.family.draw(first, self.count)
+        start = self.family.start(data)
+        return Trajectories(
+            data,
+            self.begin(vector, data),
+            lengths.rates(second, self.count, self.config),
+            log_loss(self.family.full_loss(data, start), self.config.epsilon),
+            tf.zeros((self.count,), tf.int32),
+            lengths.unrolls(third, self.count, mean_unrolls),
+        )
+
+    def _renew(self, old, vector, seed, mean_unrolls):
+        return self._replace(old, self._draw(vector, seed, mean_unrolls))
+
+    @staticmethod
+    def _replace(old: Trajectories, new: Trajectories) -> Trajectories:
+        done = old.left <= 0
+
+        def first_axis(fresh, kept):
+            shape = (-1,) + (1,) * (len(fresh.shape) - 1)
+            return tf.where(tf.reshape(done, shape), fresh, kept)
+
+        def last_axis(fresh, kept):
+            return tf.where(done, fresh, kept)
+
+        return Trajectories(
+            tf.nest.map_structure(first_axis, new.data, old.data),
+            tf.nest.map_structure(last_axis, new.state, old.state),
+            *(last_axis(a, b) for a, b in zip(new[2:], old[2:], strict=True)),
+        )
