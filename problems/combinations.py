@@ -1,4 +1,4 @@
-"""Several families in one: the multi-task sum of section 4.1.5, and a choice."""
+"""Several families in one: the multi-task sum of 4.1.5, and a choice."""
 
 import dataclasses
 import itertools

@@ -7,6 +7,7 @@ exactly where it is made in the same way.
 """
 
 import math
+import numbers
 
 import tensorflow as tf
 
@@ -20,8 +21,9 @@ def as_seed(seed):
     Raises:
         ValueError: neither an int nor of shape [2].
     """
-    if isinstance(seed, int):
-        # Both halves, so that seeds beyond 32 bits stay different ones.
+    if isinstance(seed, numbers.Integral):
+        # Both halves, so that seeds beyond 31 bits stay different ones.
+        seed = int(seed)
         low, high = seed & 0x7FFFFFFF, (seed >> 31) & 0x7FFFFFFF
         return tf.constant([low, high], tf.int32)
     seed = tf.convert_to_tensor(seed)

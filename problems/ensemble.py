@@ -35,7 +35,7 @@ class Row(NamedTuple):
     """One line of a set."""
 
     name: str
-    weight: float  # share of the meta-iterations; a set's sum to one
+    weight: float  # share of the meta-iterations; those of a set sum to 1
     family: Family
 
 
@@ -54,7 +54,7 @@ CHAINS = Choice((DependencyChain(), RosenbrockChain(), Norm()), "chains")
 TASKS = (PLANE, Quadratic(5), PLANE)
 MIXED = (LogisticRegression(10, 128), MinMax(10), MatrixProduct(4, 2))
 
-# name, weight in percent, family.
+# name, weight relative to the others, family.
 _PAPER = (
     ("plane", 6, anywhere(PLANE)),
     ("plane_noisy", 5, anywhere(GradientNoise(PLANE))),
@@ -67,7 +67,7 @@ _PAPER = (
     ("oscillating_valley", 6, anywhere(OscillatingValley())),
     ("chains", 6, anywhere(CHAINS)),
     ("min_max", 4, anywhere(MinMax())),
-    # From here on, more than one tensor: 45 percent.
+    # From here on, more than one tensor: nearly half of the weight.
     ("logistic", 7, anywhere(LogisticRegression())),
     ("logistic_overlapping", 6, anywhere(LogisticRegression(flipped=0.2))),
     ("softmax", 7, anywhere(SoftmaxRegression())),

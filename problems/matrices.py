@@ -133,7 +133,9 @@ class MatrixInverse(Family):
 
     def full_loss(self, data, params):
         """Losses [B]."""
-        difference = data["matrix"] @ params[0] - tf.eye(self.size)
+        difference = data["matrix"] @ params[0] - tf.eye(
+            self.size, dtype=params[0].dtype
+        )
         return tf.reduce_mean(difference**2, axis=(-2, -1))
 
     def argmin(self, data):

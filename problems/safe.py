@@ -1,4 +1,6 @@
-"""Operations whose first and second derivatives are finite everywhere.
+"""Operations that are finite everywhere, and the derivatives that are needed.
+
+Those are first and second ones, of `power_slope` the first.
 
 A guard replaces the argument before the operation, not only the result after
 it: the derivative of a discarded branch is multiplied by zero, and zero times

@@ -31,13 +31,15 @@ def loss_after_steps(vector, theta, hessian, factor=1.0, stopped=False):
     """Loss at theta; the gradients (times `factor`) are taken at phi."""
     meta = meta_parameters.unflatten(CONFIG, vector)
     state = rule.initial_state(CONFIG, meta, SEGMENTS, theta.shape[:-1])
-    phi, lr = theta, tf.constant(LR, theta.dtype)
+    theta = phi = tf.transpose(theta)  # instances come last
+    lr = tf.constant(LR, theta.dtype)
     for _ in range(STEPS):
-        g = tf.linalg.matvec(hessian, phi)
+        g = tf.transpose(tf.linalg.matvec(hessian, tf.transpose(phi)))
         g = tf.cast(factor, g.dtype) * (tf.stop_gradient(g) if stopped else g)
         theta, phi, state = rule.step(
             CONFIG, meta, SEGMENTS, state, theta, phi, g, lr
         )
+    theta = tf.transpose(theta)
     value = tf.reduce_sum(theta * tf.linalg.matvec(hessian, theta), axis=-1)
     return tf.reduce_mean(value) / 2
 
@@ -183,10 +185,12 @@ def test_skipped_step_has_no_part_in_the_meta_gradient():
         with tf.GradientTape() as tape:
             tape.watch(vector)
             meta = meta_parameters.unflatten(CONFIG, vector)
-            lead, phi = theta.shape[:-1], theta
-            state = rule.initial_state(CONFIG, meta, SEGMENTS, lead)
+            instances = theta.shape[:-1]
+            state = rule.initial_state(CONFIG, meta, SEGMENTS, instances)
+            theta = phi = tf.transpose(theta)
             for constant in added:
-                g = tf.linalg.matvec(hessian, phi) + constant
+                g = tf.linalg.matvec(hessian, tf.transpose(phi))
+                g = tf.transpose(g + constant)
                 theta, phi, state = rule.step(
                     CONFIG, meta, SEGMENTS, state, theta, phi, g, LR
                 )

@@ -58,29 +58,32 @@ def test_select_goes_through_nested_tuples():
 LAYOUTS = [(6, 4, 1), (5,), (1, 1), (4, 2)]
 
 
-@pytest.mark.parametrize("lead", [(), (3,)], ids=["one", "three"])
+@pytest.mark.parametrize("instances", [(), (3,)], ids=["one", "three"])
 @pytest.mark.parametrize("sizes", LAYOUTS, ids=str)
-def test_segments(sizes, lead):
+def test_segments(sizes, instances):
     segments = Segments(sizes)
     n, width = sum(sizes), math.gcd(*sizes)
     assert segments.total_size == n
     assert (segments.rows, segments.width) == (n // width, width)
-    flat = normal(*lead, n)
+    flat = normal(n, *instances)
     rows = segments.to_rows(flat)
-    assert rows.shape == (1, *lead, n // width, width)
+    assert rows.shape == (1, n // width, width, *instances)
     np.testing.assert_array_equal(segments.from_rows(rows), flat)
 
     x = tf.concat([rows, 2 * rows], axis=0)
     ends = np.cumsum(sizes)
-    sums = [
-        np.sum(flat[..., end - size : end], axis=-1)
-        for size, end in zip(sizes, ends, strict=True)
-    ]
-    sums = np.stack(sums, axis=-1)
+    sums = np.stack(
+        [
+            np.sum(flat[end - size : end], axis=0)
+            for size, end in zip(sizes, ends, strict=True)
+        ]
+    )
     assert_close(segments.total(x), np.stack([sums, 2 * sums]))
-    values = normal(2, *lead, len(sizes))
+    means = (sums.T / sizes).T
+    assert_close(segments.divide_by_sizes(segments.total(rows))[0], means)
+    values = normal(2, len(sizes), *instances)
     spread = segments.spread(values) * tf.ones_like(x)
-    wanted = np.repeat(values, sizes, axis=-1)
+    wanted = np.repeat(values, sizes, axis=1)
     assert_close(tf.reshape(spread, wanted.shape), wanted)
 
 

@@ -31,7 +31,7 @@ class Run:
             config, tf.constant(vector, self.theta.dtype)
         )
         self.state = rule.initial_state(
-            config, self.meta, self.segments, self.theta.shape[:-1]
+            config, self.meta, self.segments, self.theta.shape[1:]
         )
 
     def step(self, g, step=rule.step):
@@ -52,14 +52,14 @@ class Run:
         return [a.numpy() for a in arrays]
 
 
-def start(*lead, seed=0, dtype="float64"):
+def start(*instances, seed=0, dtype="float64"):
     rng = np.random.default_rng(seed)
-    return rng.normal(size=(*lead, sum(SIZES))).astype(dtype)
+    return rng.normal(size=(sum(SIZES), *instances)).astype(dtype)
 
 
-def draw_gradients(steps, *lead, seed=1):
+def draw_gradients(steps, *instances, seed=1):
     rng = np.random.default_rng(seed)
-    return rng.normal(size=(steps, *lead, sum(SIZES)))
+    return rng.normal(size=(steps, sum(SIZES), *instances))
 
 
 def assert_same(some, others):
@@ -205,17 +205,18 @@ LEARNING_RATES = (0.5, 0.125, 0.01)
 
 
 def instance(everything, b):
-    theta, phi, *states = everything
-    return [theta[b], phi[b], *(a[:, b] for a in states)]
+    return [array[..., b] for array in everything]
 
 
 def test_instances_side_by_side_are_single_runs():
     together = Run(start(3), lr=LEARNING_RATES)
-    singles = [Run(start(3)[b], lr=lr) for b, lr in enumerate(LEARNING_RATES)]
+    singles = [
+        Run(start(3)[:, b], lr=lr) for b, lr in enumerate(LEARNING_RATES)
+    ]
     for g in draw_gradients(8, 3):
         together.step(g)
         for b, single in enumerate(singles):
-            single.step(g[b])
+            single.step(g[:, b])
             got = instance(together.everything(), b)
             assert_close(got, single.everything())
 
@@ -226,7 +227,7 @@ def test_only_the_bad_instance_is_skipped():
     for n, g in enumerate(draw_gradients(6, 3)):
         undisturbed.step(g)
         before = run.everything()
-        g[1, 7] = bad.get(n, g[1, 7])
+        g[7, 1] = bad.get(n, g[7, 1])
         run.step(g)
         now = run.everything()
         for b in (0, 2):
@@ -235,4 +236,4 @@ def test_only_the_bad_instance_is_skipped():
         if n in bad:
             assert_same(instance(now, 1), instance(before, 1))
     np.testing.assert_array_equal(run.state.skipped, [0, 2, 0])
-    assert np.all(np.not_equal(now[0][1], undisturbed.theta[1]))
+    assert np.all(np.not_equal(now[0][:, 1], undisturbed.theta[:, 1]))

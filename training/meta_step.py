@@ -8,6 +8,7 @@ import tensorflow as tf
 from problems import draws
 from problems.family import Family
 from training import lengths
+from training.compiled import Compiled
 from training.config import MetaConfig
 from training.meta_objective import average_log_loss
 from training.trajectories import Nursery, Trajectories
@@ -61,8 +62,8 @@ class MetaStep:
             config.second_derivatives,
             config.clip_step,
         )
-        self._plan_traced = tf.function(self._plan, autograph=False)
-        self._finish_traced = tf.function(self._finish, autograph=False)
+        self._plan_traced = Compiled(self._plan)
+        self._finish_traced = Compiled(self._finish)
 
     def __call__(self, vector, trajectories: Trajectories, seed, mean_unrolls):
         """Unrolls the instances further, and differentiates.
@@ -130,6 +131,26 @@ class MetaStep:
             *back,
             tf.constant(dropped),
         )
+
+    def warm_up(self, vector, trajectories: Trajectories):
+        """Compiles everything, on one segment, without any result."""
+        self._plan_traced(draws.as_seed(0))
+        first, seed = tf.constant(0), draws.as_seed(0)
+        segment = self.unroll.forward(
+            vector, trajectories.data, trajectories.state, trajectories.lr,
+            seed, first,
+        )  # fmt: skip
+        weight = tf.ones((self.count,))
+        back = self._back(
+            vector, trajectories, lambda k: segment.states, seed, [first],
+            segment.state, weight,
+        )  # fmt: skip
+        self._finish_traced(
+            vector, trajectories, segment.state, weight, weight,
+            tf.constant(1), *back, tf.constant(0),
+        )  # fmt: skip
+        done = trajectories._replace(left=tf.zeros_like(trajectories.left))
+        self.nursery.renew(done, vector, seed, 1.0)
 
     def _plan(self, seed):
         """Number of segments, and the seeds of renewal and of the unroll."""

@@ -7,6 +7,7 @@ import tensorflow as tf
 from problems import draws
 from problems.family import Family
 from training import lengths
+from training.compiled import Compiled
 from training.config import MetaConfig
 from training.meta_objective import log_loss
 
@@ -35,8 +36,8 @@ class Nursery:
     def __init__(self, rule, family: Family, count: int, config: MetaConfig):
         self.rule, self.family, self.count = rule, family, count
         self.config = config
-        self._draw_traced = tf.function(self._draw, autograph=False)
-        self._renew_traced = tf.function(self._renew, autograph=False)
+        self._draw_traced = Compiled(self._draw)
+        self._renew_traced = Compiled(self._renew)
 
     def begin(self, vector, data):
         """The state before the first step, of fresh instances."""

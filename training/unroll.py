@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from problems import draws
 from problems.family import Family
+from training.compiled import Compiled
 from training.meta_objective import log_loss
 
 
@@ -19,7 +20,7 @@ class Segment(NamedTuple):
     """What `forward` returns."""
 
     state: Any  # after the last step
-    states: list  # leaves of the state before every step, [T, ...]
+    states: list  # leaves of the state before every step, [T, ...], if kept
     values: Any  # of the objective after every step, [T, B]
     losses: Any  # full losses after every step, [T, B]
 
@@ -36,6 +37,7 @@ class Unroll:
         second_derivatives: whether gradients depend on the parameters, when
             differentiated (section 4.3).
         clip_step: largest derivative of one instance in the memory; 0 is none.
+        keep_states: whether `forward` keeps what `backward` needs.
     """
 
     def __init__(
@@ -47,16 +49,14 @@ class Unroll:
         log_objective: bool = True,
         second_derivatives: bool = True,
         clip_step: float = 0.0,
+        keep_states: bool = True,
     ):
         self.rule, self.family, self.steps = rule, family, steps
         self._epsilon, self._log = epsilon, log_objective
         self._second, self._clip = second_derivatives, clip_step
-        self.forward = tf.function(
-            self._forward, jit_compile=True, autograph=False
-        )
-        self.backward = tf.function(
-            self._backward, jit_compile=True, autograph=False
-        )
+        self._keep_states = keep_states
+        self.forward = Compiled(self._forward, xla=True)
+        self.backward = Compiled(self._backward, xla=True)
 
     def step(self, meta, data, state, lr, seed, number):
         """One step of the problem's training.
@@ -95,10 +95,8 @@ class Unroll:
             )
 
         def body(n, leaves, kept, values, losses):
-            kept = [
-                one.write(n, leaf)
-                for one, leaf in zip(kept, leaves, strict=True)
-            ]
+            pairs = zip(kept, leaves, strict=self._keep_states)
+            kept = [one.write(n, leaf) for one, leaf in pairs]
             state_n = tf.nest.pack_sequence_as(state, leaves)
             new, value, loss = self.step(
                 meta, data, state_n, lr, seed, first + n
@@ -118,7 +116,7 @@ class Unroll:
             (
                 tf.constant(0),
                 leaves,
-                [array(leaf) for leaf in leaves],
+                [array(leaf) for leaf in leaves if self._keep_states],
                 array(number),
                 array(number),
             ),

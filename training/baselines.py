@@ -1,0 +1,69 @@
+"""Adam and RMSProp as rules: many settings of both side by side."""
+
+import dataclasses
+from typing import Any, NamedTuple
+
+import tensorflow as tf
+
+
+class BaselineState(NamedTuple):
+    """State of B instances."""
+
+    theta: Any  # [N, B]
+    mean: Any  # of gradients, [N, B]
+    square: Any  # of their squares, [N, B]
+    steps: Any  # so far, [B]
+
+
+@dataclasses.dataclass(frozen=True)
+class Baselines:
+    """Adam or RMSProp for each instance, with Keras's default settings.
+
+    Learning rates are those of the trajectories. There are no meta-parameters.
+
+    Args:
+        adam: for each instance, True is Adam and False is RMSProp.
+    """
+
+    adam: tuple
+
+    def unpack(self, meta):
+        """There is nothing to unpack."""
+        del meta
+        return ()
+
+    def initial_state(self, meta, sizes, theta) -> BaselineState:
+        """State before the first step from theta [B, N]."""
+        del meta, sizes
+        theta = tf.transpose(theta)
+        zeros = tf.zeros_like(theta)
+        return BaselineState(theta, zeros, zeros, tf.zeros(theta.shape[-1:]))
+
+    def step(self, meta, sizes, state, gradient, lr) -> BaselineState:
+        """State after one step, with the gradient [B, N]."""
+        del meta, sizes
+        adam = tf.constant(self.adam)
+        g = tf.transpose(gradient)
+        steps = state.steps + 1.0
+        keep_mean = tf.where(adam, 0.9, 0.0)
+        keep_square = tf.where(adam, 0.999, 0.9)
+        mean = keep_mean * state.mean + (1.0 - keep_mean) * g
+        square = keep_square * state.square + (1.0 - keep_square) * g**2
+        # Keras's Adam corrects the step for the averages' start, its RMSProp
+        # does not. Their epsilons are 1e-7 outside and inside of the root.
+        correction = tf.where(
+            adam,
+            tf.sqrt(1.0 - 0.999**steps) / (1.0 - 0.9**steps),
+            1.0,
+        )
+        root = tf.where(adam, tf.sqrt(square) + 1e-7, tf.sqrt(square + 1e-7))
+        theta = state.theta - lr * correction * mean / root
+        return BaselineState(theta, mean, square, steps)
+
+    def point(self, state):
+        """Parameters, [B, N]."""
+        return tf.transpose(state.theta)
+
+    def attended(self, state):
+        """The same parameters."""
+        return tf.transpose(state.theta)

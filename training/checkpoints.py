@@ -1,0 +1,77 @@
+"""Checkpoints of a run: files that are whole or not there.
+
+A checkpoint is an `.npz` of named arrays with a JSON text: no pickle, readable
+everywhere. It is written beside its place and moved there.
+"""
+
+import json
+import os
+import pathlib
+import re
+import zipfile
+
+import numpy as np
+from absl import logging
+
+_NAME = re.compile(r"checkpoint-(\d+)\.npz")
+
+
+def write(path, arrays: dict, info: dict):
+    """Writes named arrays and JSON-able `info`, all or nothing."""
+    path = pathlib.Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with beside.open("wb") as file:
+            np.savez(file, **arrays, info=np.array(json.dumps(info)))
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(beside, path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def read(path) -> tuple[dict, dict]:
+    """Arrays and info.
+
+    Raises:
+        ValueError: not a checkpoint, or a damaged one.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+        info = json.loads(str(arrays.pop("info")))
+    except (zipfile.BadZipFile, EOFError, KeyError, ValueError) as error:
+        raise ValueError(
+            f"Argument `path` must be a whole checkpoint ({error}). "
+            f"Received: path={str(path)!r}"
+        ) from error
+    return arrays, info
+
+
+def numbered(folder) -> list[tuple[int, pathlib.Path]]:
+    """(meta-iteration, path) of the checkpoints in a folder, oldest first."""
+    found = []
+    for path in pathlib.Path(folder).glob("checkpoint-*.npz"):
+        match = _NAME.fullmatch(path.name)
+        if match:
+            found.append((int(match.group(1)), path))
+    return sorted(found)
+
+
+def save(folder, iteration: int, arrays: dict, info: dict, keep: int):
+    """Writes the checkpoint of a meta-iteration; keeps the newest `keep`."""
+    path = pathlib.Path(folder) / f"checkpoint-{iteration:09d}.npz"
+    write(path, arrays, info)
+    for _, old in numbered(folder)[:-keep]:
+        old.unlink()
+
+
+def newest(folder) -> tuple[dict, dict] | None:
+    """The newest whole checkpoint; damaged ones are skipped with a warning."""
+    for _, path in reversed(numbered(folder)):
+        try:
+            return read(path)
+        except ValueError as error:
+            logging.warning("Skipped a damaged checkpoint. %s", error)
+    return None

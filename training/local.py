@@ -1,0 +1,133 @@
+"""Meta-training on one machine: a pool of problems, step after step.
+
+Everything random in a meta-iteration comes from the run's seed and the
+iteration's number, and the pool is part of a checkpoint: a resumed run goes on
+as if it had never stopped.
+"""
+
+import concurrent.futures
+
+import numpy as np
+import tensorflow as tf
+
+from problems import draws
+from problems.ensemble import Row
+from training import lengths, meta_optimizer
+from training.config import MetaConfig
+from training.meta_step import MetaStep, Statistics
+
+
+class Run:
+    """The state of a meta-training run, and how it goes on.
+
+    Args:
+        rule: see `training.rules`.
+        rows: the set of problems (`problems.Row`).
+        config: the settings.
+        vector: meta-parameters to start from; None draws them.
+    """
+
+    def __init__(
+        self, rule, rows: tuple[Row, ...], config: MetaConfig, vector=None
+    ):
+        self.rule, self.rows, self.config = rule, rows, config
+        if vector is None:
+            vector = rule.initial_meta(config.seed)
+        self.state = meta_optimizer.initial(np.asarray(vector, np.float32))
+        self.inner_steps = 0
+        self.pool = {}
+        self.steps = {
+            row.name: MetaStep(
+                rule,
+                row.family,
+                config.instances(row.family.dimension),
+                config,
+            )
+            for row in rows
+        }
+
+    def compile(self, workers: int = 1):
+        """Compiles every row's functions; yields the name of each when done."""
+
+        def one(row):
+            step = self.steps[row.name]
+            vector = tf.constant(self.state.vector)
+            fresh = step.nursery.draw(vector, self.config.seed, 1.0)
+            step.warm_up(vector, fresh)
+            return row.name
+
+        with concurrent.futures.ThreadPoolExecutor(workers) as executor:
+            jobs = [executor.submit(one, row) for row in self.rows]
+            for job in concurrent.futures.as_completed(jobs):
+                yield job.result()
+
+    def choose(self, iteration: int) -> Row:
+        """The row of a meta-iteration, by the set's weights."""
+        random = np.random.default_rng([self.config.seed, iteration])
+        weights = np.array([row.weight for row in self.rows])
+        return self.rows[random.choice(len(self.rows), p=weights)]
+
+    def iterate(self) -> tuple[Row, Statistics]:
+        """One meta-iteration."""
+        iteration = self.state.iteration
+        row = self.choose(iteration)
+        step = self.steps[row.name]
+        vector = tf.constant(self.state.vector)
+        mean = lengths.mean_unrolls(self.config, iteration)
+        first, second = draws.split(draws.fold(self.config.seed, iteration), 2)
+        if row.name not in self.pool:
+            self.pool[row.name] = step.nursery.draw(vector, first, mean)
+        gradient, self.pool[row.name], statistics = step(
+            vector, self.pool[row.name], second, mean
+        )
+        self.state = meta_optimizer.update(
+            self.config, self.state, gradient.numpy()
+        )
+        statistics = Statistics(*(float(value) for value in statistics))
+        self.inner_steps += int(
+            statistics.segments * self.config.segment * step.count
+        )
+        return row, statistics
+
+    def arrays(self, pool: bool = True) -> dict:
+        """The run's state as named arrays; without the pool it is small."""
+        state = self.state._asdict() | {"inner_steps": self.inner_steps}
+        arrays = {
+            f"state/{name}": np.asarray(value) for name, value in state.items()
+        }
+        if pool:
+            for name, trajectories in self.pool.items():
+                for k, leaf in enumerate(tf.nest.flatten(trajectories)):
+                    arrays[f"pool/{name}/{k}"] = leaf.numpy()
+        return arrays
+
+    def restore(self, arrays: dict):
+        """The inverse of `arrays`; a pool that is not there starts anew.
+
+        Raises:
+            ValueError: meta-parameters of another size.
+        """
+        fields = {
+            name: arrays[f"state/{name}"]
+            for name in meta_optimizer.MetaState._fields
+        }
+        if fields["vector"].shape != self.state.vector.shape:
+            raise ValueError(
+                "Argument `arrays` must have meta-parameters of this rule, "
+                f"{self.state.vector.shape}. "
+                f"Received: {fields['vector'].shape}"
+            )
+        for name in ("iteration", "updates"):
+            fields[name] = int(fields[name])
+        self.state = meta_optimizer.MetaState(**fields)
+        self.inner_steps = int(arrays["state/inner_steps"])
+        self.pool = {}
+        for name, step in self.steps.items():
+            if f"pool/{name}/0" not in arrays:
+                continue
+            like = step.nursery.draw(tf.constant(self.state.vector), 0, 1.0)
+            leaves = [
+                tf.constant(arrays[f"pool/{name}/{k}"])
+                for k in range(len(tf.nest.flatten(like)))
+            ]
+            self.pool[name] = tf.nest.pack_sequence_as(like, leaves)

@@ -1,0 +1,221 @@
+"""`python -m training.meta_train --train_dir=DIR`: meta-trains on one machine.
+
+Run it again with the same folder to go on. All settings of
+`training.config.MetaConfig` are flags. In the folder: `config.json`,
+`checkpoint-N.npz`, `small.npz` (all but the pool, under 2 MB: enough to go on
+elsewhere), `meta_train.csv`, `held_out.csv`, `events` for TensorBoard.
+"""
+
+import csv
+import dataclasses
+import json
+import pathlib
+import signal
+
+import tensorflow as tf
+from absl import app, flags, logging
+from tqdm import tqdm
+
+import problems
+from hrnn_opt.config import RULE_VERSION
+from training import checkpoints
+from training.compiled import keep_compilations
+from training.config import MetaConfig
+from training.held_out import RIVALS, HeldOut
+from training.local import Run
+from training.rules import Hierarchical
+from training.tables import table
+from training.telemetry import Telemetry
+
+TRAIN_DIR = flags.DEFINE_string("train_dir", None, "Folder of the run.")
+MAX_SECONDS = flags.DEFINE_float(
+    "max_seconds", None, "Stop after so long, counted from the first update."
+)
+MAX_ITERATIONS = flags.DEFINE_integer(
+    "max_iterations", None, "Stop at this meta-iteration."
+)
+SAVE_SECONDS = flags.DEFINE_float(
+    "save_seconds", 300.0, "Time between checkpoints."
+)
+EVALUATE_SECONDS = flags.DEFINE_float(
+    "evaluate_seconds", 900.0, "Time between held-out evaluations; 0: none."
+)
+KEEP = flags.DEFINE_integer("keep", 2, "Newest checkpoints kept.")
+START = flags.DEFINE_string(
+    "start", None, "A checkpoint of another run to start a new run from."
+)
+CACHE = flags.DEFINE_string(
+    "compilation_cache",
+    "~/.cache/hrnn_opt/xla",
+    "Where XLA's programs are kept for the next start; empty: nowhere.",
+)
+CORES = flags.DEFINE_integer("cores", 1, "To use; 0 uses all.", lower_bound=0)
+
+
+def define_settings():
+    """A flag for every field of `MetaConfig`; None is the default."""
+    kinds = {
+        int: flags.DEFINE_integer,
+        float: flags.DEFINE_float,
+        bool: flags.DEFINE_bool,
+        str: flags.DEFINE_string,
+    }
+    for field in dataclasses.fields(MetaConfig):
+        text = f"{field.metadata['help']} (default: {field.default})"
+        kinds[field.type](field.name, None, text)
+
+
+define_settings()
+
+
+def settings(folder: pathlib.Path) -> MetaConfig:
+    """The run's settings: those stored in the folder, else the flags'.
+
+    Raises:
+        app.UsageError: a flag differs from the stored setting.
+    """
+    given = {
+        field.name: flags.FLAGS[field.name].value
+        for field in dataclasses.fields(MetaConfig)
+        if flags.FLAGS[field.name].value is not None
+    }
+    path = folder / "config.json"
+    if not path.exists():
+        return MetaConfig(**given)
+    stored = MetaConfig.from_json(path.read_text())
+    for name, value in given.items():
+        if getattr(stored, name) != value:
+            raise app.UsageError(
+                f"Flag --{name} must be {getattr(stored, name)!r}, as in "
+                f"{path}, or left out. Received: --{name}={value!r}"
+            )
+    return stored
+
+
+def prepare(folder: pathlib.Path) -> tuple[Run, float]:
+    """The run, new or where it stopped, and the seconds it took so far."""
+    config = settings(folder)
+    rows = problems.meta_training_set(config.ensemble)
+    run, seconds = Run(Hierarchical(), rows, config), 0.0
+    found = checkpoints.newest(folder)
+    if found is None and START.value:
+        found = checkpoints.read(START.value)
+        logging.info("Starting from %s.", START.value)
+    if found is not None:
+        arrays, info = found
+        if info["rule_version"] != RULE_VERSION:
+            raise app.UsageError(
+                f"The checkpoint must be of rule version {RULE_VERSION}. "
+                f"Received: version {info['rule_version']}"
+            )
+        run.restore(arrays)
+        seconds = info["seconds"]
+        logging.info("Going on at meta-iteration %d.", run.state.iteration)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.json").write_text(config.to_json() + "\n")
+    return run, seconds
+
+
+def save(folder: pathlib.Path, run: Run, seconds: float):
+    """The checkpoint with the pool, and the small one."""
+    info = {
+        "rule_version": RULE_VERSION,
+        "rule_config": dataclasses.asdict(run.rule.config),
+        "config": json.loads(run.config.to_json()),
+        "seconds": seconds,
+    }
+    checkpoints.save(
+        folder, run.state.iteration, run.arrays(), info, KEEP.value
+    )
+    checkpoints.write(folder / "small.npz", run.arrays(pool=False), info)
+
+
+def evaluate(folder: pathlib.Path, run: Run, held_out: HeldOut, telemetry):
+    """Held-out draws, under the averaged meta-parameters."""
+    results = held_out(run.state.average)
+    telemetry.held_out(run.state.iteration, results)
+    with (folder / "held_out.csv").open("a", newline="") as file:
+        writer = csv.writer(file)
+        for name, values in results.items():
+            writer.writerow([run.state.iteration, name, *values])
+    names = [name for name, _, _ in RIVALS]
+    rows = [
+        [name, *(f"{value:.2f}" for value in values)]
+        for name, values in results.items()
+    ]
+    wins = [
+        sum(own <= rival[k] - 0.1 for own, *rival in results.values())
+        for k in range(len(names))
+    ]
+    rows.append(["ahead of", "", *(f"{n} of {len(results)}" for n in wins)])
+    tqdm.write(
+        f"\nHeld out, meta-iteration {run.state.iteration}: median log loss "
+        f"after {held_out.steps} steps\n\n"
+        + table(["row", "own", *names], rows) + "\n"
+    )  # fmt: skip
+
+
+def main(argv):
+    """Meta-trains until the time is up or a signal comes."""
+    if len(argv) > 1:
+        raise app.UsageError(f"Only flags are taken. Received: {argv[1:]}")
+    if CACHE.value:
+        keep_compilations(CACHE.value)
+    if CORES.value:
+        tf.config.threading.set_intra_op_parallelism_threads(CORES.value)
+        tf.config.threading.set_inter_op_parallelism_threads(CORES.value)
+    folder = pathlib.Path(TRAIN_DIR.value)
+    run, seconds = prepare(folder)
+    stop = []
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.append(True))
+
+    workers = CORES.value or 2
+    names = run.compile(workers)
+    for _ in tqdm(names, total=len(run.rows), desc="compiling", unit="row"):
+        if stop:
+            return
+    held_out = None
+    if EVALUATE_SECONDS.value:
+        held_out = HeldOut(run.rule, run.rows, run.config)
+    telemetry = Telemetry(
+        folder, run.state.iteration, seconds, MAX_SECONDS.value
+    )
+    saved = evaluated = telemetry.elapsed
+    while not stop:
+        if MAX_SECONDS.value and telemetry.elapsed >= MAX_SECONDS.value:
+            break
+        if MAX_ITERATIONS.value and run.state.iteration >= MAX_ITERATIONS.value:
+            break
+        iteration, before = run.state.iteration, run.inner_steps
+        row, statistics = run.iterate()
+        telemetry.meta_iteration(
+            iteration, row.name, run.inner_steps - before, statistics
+        )
+        now = telemetry.elapsed
+        if now - saved >= SAVE_SECONDS.value:
+            save(folder, run, telemetry.seconds)
+            telemetry.flush()
+            saved = now
+        if held_out and now - evaluated >= EVALUATE_SECONDS.value:
+            evaluate(folder, run, held_out, telemetry)
+            evaluated = telemetry.elapsed
+    telemetry.flush()
+    save(folder, run, telemetry.seconds)
+    if held_out and not stop:
+        evaluate(folder, run, held_out, telemetry)
+    telemetry.close()
+    print(
+        f"\n{run.state.iteration:,} meta-iterations, {run.inner_steps:,} inner "
+        f"steps, {telemetry.seconds:,.0f} s: {folder}"
+    )
+
+
+def run_program():
+    """Entry point of the console script."""
+    flags.mark_flag_as_required("train_dir")
+    app.run(main)
+
+
+if __name__ == "__main__":
+    run_program()
