@@ -42,7 +42,9 @@ def test_linear_and_column():
     kernel, x = normal(3, 2), normal(2, 4, 5)
     wanted = np.einsum("of,fab->oab", kernel, x)
     assert_close(numerics.linear(kernel, x), wanted)
-    assert numerics.column(kernel[:, 0], x).shape == (3, 1, 1)
+    column = numerics.column(kernel[:, 0], x)
+    assert_close(column, np.broadcast_to(kernel[:, :1, None], (3, 1, 5)))
+    assert_close(numerics.column(kernel[:, 0], x[0]), kernel[:, :1])
 
 
 def test_select_goes_through_nested_tuples():

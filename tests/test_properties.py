@@ -45,14 +45,13 @@ def test_non_finite_gradient_changes_nothing(config):
 def test_instances_side_by_side_are_single_runs(config):
     rates = (0.5, 0.01)
     together = Run(start(2), config=config, lr=rates)
-    singles = [Run(start(2)[b], config=config, lr=rates[b]) for b in (0, 1)]
+    singles = [Run(start(2)[:, b], config=config, lr=rates[b]) for b in (0, 1)]
     for n, g in enumerate(draw_gradients(4, 2)):
-        g[1, 3] = np.inf if n == 2 else g[1, 3]
+        g[3, 1] = np.inf if n == 2 else g[3, 1]
         together.step(g)
         for b, single in enumerate(singles):
-            single.step(g[b])
-            theta, phi, *states = values(together)
-            got = [theta[b], phi[b], *(state[:, b] for state in states)]
+            single.step(g[:, b])
+            got = [value[..., b] for value in values(together)]
             assert_close(got, values(single))
     np.testing.assert_array_equal(together.state.skipped, [0, 1])
 

@@ -2,6 +2,7 @@
 
 update: time and memory of one update, beside Keras's Adam.
 problems: time to draw problems and to compute their gradients.
+meta: inner steps per second of whole meta-gradients, and compile times.
 """
 
 import json
@@ -23,7 +24,7 @@ SCALING = flags.DEFINE_bool(
     "and units.",
 )  # fmt: skip
 
-# `problems` only.
+# `problems`, and `meta` (the last).
 INSTANCES = flags.DEFINE_integer(
     "instances", 64, "Instances of each problem.", lower_bound=1
 )
@@ -34,9 +35,12 @@ ONLY = flags.DEFINE_string(
 SECONDS = flags.DEFINE_float(
     "seconds",
     4.0,
-    "Measuring time of each figure of `update`; those of `problems`, a "
-    "hundred, take a twentieth of it.",
+    "Measuring time of each figure of `update` and `meta`; those of "
+    "`problems`, a hundred, take a twentieth of it.",
     lower_bound=0.1,
+)
+ENSEMBLE = flags.DEFINE_enum(
+    "ensemble", "paper", ["paper", "wide"], "Set that `meta` measures."
 )
 THREADS = flags.DEFINE_integer(
     "threads", 1, "Cores to use; 0 uses all.", lower_bound=0
@@ -60,9 +64,15 @@ def _problems() -> dict:
     return problems.run(INSTANCES.value, SECONDS.value / 20, ONLY.value)
 
 
+def _meta() -> dict:
+    from training.benchmark import meta
+
+    return meta.run(SECONDS.value, ENSEMBLE.value, ONLY.value)
+
+
 # Name to a function that prints tables and returns figures. Each imports its
 # own module: a wrong flag should not take TensorFlow's start-up time.
-SUITES = {"update": _update, "problems": _problems}
+SUITES = {"update": _update, "problems": _problems, "meta": _meta}
 
 
 def main(argv):

@@ -1,0 +1,196 @@
+"""`python -m training.evaluate SUITE --weights=NAME`: honest comparisons.
+
+corpus: held-out draws of every row of a set, beside Adam and RMSProp.
+networks: networks on real data that are in no set, beside Adam.
+
+Prints tables; the last line is JSON.
+"""
+
+import json
+import pathlib
+import tempfile
+
+import keras
+from absl import app, flags
+from tqdm import tqdm
+
+import problems
+from hrnn_opt import HierarchicalRNN, weights
+from training import checkpoints, corpus, networks
+from training.rules import Hierarchical
+from training.tables import table
+
+WEIGHTS = flags.DEFINE_string(
+    "weights",
+    "pretrained",
+    "Name in the package, path of a weights file, or of a checkpoint of a run.",
+)
+ENSEMBLE = flags.DEFINE_enum(
+    "ensemble", "paper", problems.set_names(), "`corpus`: the set."
+)
+STEPS = flags.DEFINE_multi_integer(
+    "steps",
+    None,
+    "`corpus`: of each run (default 1000). `networks`: when the loss is taken, "
+    "may be repeated (default 500, 2000, 10000).",
+)
+INSTANCES = flags.DEFINE_integer(
+    "instances", 32, "`corpus`: held-out instances of a row.", lower_bound=1
+)
+SEEDS = flags.DEFINE_integer(
+    "seeds", 3, "`networks`: runs of each.", lower_bound=1
+)
+ONLY = flags.DEFINE_string("only", None, "Only rows or networks named so.")
+BEST = flags.DEFINE_bool(
+    "best", True, "`networks`: also find Adam's best learning rate."
+)
+
+
+def load(name: str):
+    """The rule and the meta-parameters of weights or of a checkpoint."""
+    path = pathlib.Path(name)
+    if path.suffix == ".npz" and path.is_file():
+        try:
+            arrays, _ = checkpoints.read(path)
+            return Hierarchical(), arrays["state/average"]
+        except (ValueError, KeyError):
+            pass  # Not a checkpoint: a weights file, or nothing.
+    found = weights.load(name)
+    return Hierarchical(found.config), found.vector
+
+
+def selected(names) -> list:
+    """Those that --only leaves.
+
+    Raises:
+        app.UsageError: none.
+    """
+    kept = [n for n in names if ONLY.value is None or ONLY.value in n]
+    if not kept:
+        raise app.UsageError(
+            f"Flag --only must be part of one of {list(names)}. "
+            f"Received: {ONLY.value!r}"
+        )
+    return kept
+
+
+def run_corpus() -> dict:
+    """All rows of a set."""
+    rule, vector = load(WEIGHTS.value)
+    steps = (STEPS.value or [1000])[-1]
+    rows = {row.name: row for row in problems.meta_training_set(ENSEMBLE.value)}
+    results = {
+        name: corpus.evaluate(rule, vector, rows[name], steps, INSTANCES.value)
+        for name in tqdm(selected(rows), unit="row")
+    }
+    own = [f"own {rate:.0e}" for rate in corpus.OWN_RATES]
+    header = ["row", *own, "Adam 2e-3", "RMSProp 1e-2", "best Adam",
+              "best RMSProp"]  # fmt: skip
+    lines = [
+        [name, *(f"{x:.2f}" for x in (*result.own, *result[1:]))]
+        for name, result in results.items()
+    ]
+    print(f"\nMedian final log loss, {steps} steps\n")
+    print(table(header, lines))
+    figures = {}
+    print(f"\nRows won (by {corpus.MARGIN}) of {len(results)}\n")
+    for rival in ("adam", "rmsprop", "best_adam", "best_rmsprop"):
+        figures[f"wins_{rival}"] = corpus.wins(results, rival)
+    print(
+        table(
+            ["against", *own],
+            [[key[5:], *map(str, won)] for key, won in figures.items()],
+        )
+    )
+    return figures | {"rows": len(results), "weights": WEIGHTS.value}
+
+
+def run_networks() -> dict:
+    """All networks."""
+    rule, vector = load(WEIGHTS.value)
+    milestones = sorted(STEPS.value or [500, 2000, 10000])
+    makers = {
+        "own": lambda: own_optimizer(rule, vector),
+        "Adam 2e-3": lambda: keras.optimizers.Adam(2e-3),
+    }
+    if BEST.value:
+        for rate in networks.RATES:
+            makers[f"Adam {rate:.0e}"] = lambda rate=rate: (
+                keras.optimizers.Adam(rate)
+            )
+    names = selected(networks.TARGETS)
+    losses = {}
+    jobs = [
+        (n, o, s) for n in names for o in makers for s in range(SEEDS.value)
+    ]
+    for name, optimizer, seed in tqdm(jobs, unit="run"):
+        losses[name, optimizer, seed] = networks.train(
+            networks.TARGETS[name], makers[optimizer](), milestones, seed
+        )
+    return report_networks(names, list(makers), milestones, losses)
+
+
+def own_optimizer(rule, vector):
+    """The learned optimizer with given meta-parameters."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = pathlib.Path(folder) / "evaluated.npz"
+        weights.save(path, rule.config, vector)
+        return HierarchicalRNN(weights=path)
+
+
+def report_networks(names, optimizers, milestones, losses) -> dict:
+    """The table, and the geometric means of ratios."""
+
+    def of(name, optimizer, k):
+        return [losses[name, optimizer, s][k] for s in range(SEEDS.value)]
+
+    lines, figures = [], {}
+    for k, milestone in enumerate(milestones):
+        plain, best = [], []
+        for name in names:
+            means = {
+                o: networks.ratio(of(name, o, k), [1.0] * SEEDS.value)
+                for o in optimizers
+            }
+            rivals = [o for o in optimizers if o.startswith("Adam")]
+            winner = min(rivals, key=means.get)
+            plain.append(means["own"] / means["Adam 2e-3"])
+            best.append(means["own"] / means[winner])
+            lines.append(
+                [name, milestone, f"{means['own']:.4g}",
+                 f"{means['Adam 2e-3']:.4g}",
+                 f"{means[winner]:.4g} ({winner})",
+                 f"{plain[-1]:.2f}", f"{best[-1]:.2f}"]
+            )  # fmt: skip
+        figures[f"to_adam_{milestone}"] = networks.ratio(
+            plain, [1.0] * len(plain)
+        )
+        figures[f"to_best_adam_{milestone}"] = networks.ratio(
+            best, [1.0] * len(best)
+        )
+    print(
+        table(
+            ["network", "steps", "own", "Adam 2e-3", "best Adam", "ratio",
+             "to best"],
+            lines,
+        )
+    )  # fmt: skip
+    return {k: round(v, 3) for k, v in figures.items()} | {
+        "weights": WEIGHTS.value
+    }
+
+
+SUITES = {"corpus": run_corpus, "networks": run_networks}
+
+
+def main(argv):
+    """Runs one suite."""
+    if len(argv) != 2 or argv[1] not in SUITES:
+        raise app.UsageError(
+            f"Name one suite of {', '.join(SUITES)}. Received: {argv[1:]}"
+        )
+    print(json.dumps(SUITES[argv[1]]()))
+
+
+if __name__ == "__main__":
+    app.run(main)
