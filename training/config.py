@@ -55,9 +55,9 @@ class MetaConfig:
         True, "Average log loss (Equation 14) rather than average loss."
     )
     clip_step: float = _setting(
-        100.0,
-        "Largest derivative of an instance's summed log losses in the "
-        "optimizer's memory, at every step back; 0 does not clip.",
+        30.0,
+        "Largest sensitivity of an instance's summed log losses to a step, at "
+        "every step back (training.unroll); 0 does not clip.",
     )
     clip: float = _setting(
         1.0, "Largest norm of a meta-gradient; 0 does not clip."

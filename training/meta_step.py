@@ -29,7 +29,7 @@ class Statistics(NamedTuple):
     segments: Any  # of the unroll
     age: Any  # unrolls before this one
     norm: Any  # of the meta-gradient, before it is clipped
-    sensitivity: Any  # median of instances' largest derivative in the memory
+    sensitivity: Any  # median of instances' largest (`Unroll.sensitivity`)
     clipped: Any  # share of steps and instances that were clipped
     dropped: Any  # instances whose derivatives were not finite
     diverged: Any  # instances given up
@@ -108,13 +108,17 @@ class MetaStep:
         if not np.isfinite(back[0]).all():
             # Instances whose derivatives are not finite are taken out. Zero
             # weights do not do it alone, since zero times infinity is NaN:
-            # they also stand still at the state before each segment.
+            # they also stand still where they once started.
             keep = np.isfinite(back[2])
+            benign = tf.nest.flatten(self.nursery.begin(vector, old.data))
             dropped = int((~keep).sum())
             back = self._back(
                 vector,
                 old,
-                lambda k: [tf.where(keep, x, x[:1]) for x in states(k)],
+                lambda k: [
+                    tf.where(keep, x, start[None])
+                    for x, start in zip(states(k), benign, strict=True)
+                ],
                 seed,
                 firsts,
                 state,

@@ -41,6 +41,9 @@ EVALUATE_SECONDS = flags.DEFINE_float(
     "evaluate_seconds", 900.0, "Time between held-out evaluations; 0: none."
 )
 KEEP = flags.DEFINE_integer("keep", 2, "Newest checkpoints kept.")
+ROWS = flags.DEFINE_list(
+    "rows", None, "Only these rows of the set, by name; default: all."
+)
 START = flags.DEFINE_string(
     "start", None, "A checkpoint of another run to start a new run from."
 )
@@ -92,10 +95,30 @@ def settings(folder: pathlib.Path) -> MetaConfig:
     return stored
 
 
+def selected(rows: tuple) -> tuple:
+    """Those that --rows leaves, with weights that sum to 1.
+
+    Raises:
+        app.UsageError: no such row.
+    """
+    if ROWS.value is None:
+        return rows
+    names = [row.name for row in rows]
+    wrong = set(ROWS.value) - set(names)
+    if wrong or not ROWS.value:
+        raise app.UsageError(
+            f"Flag --rows must be some of {', '.join(names)}. "
+            f"Received: {', '.join(sorted(wrong)) or 'none'}"
+        )
+    kept = [row for row in rows if row.name in ROWS.value]
+    total = sum(row.weight for row in kept)
+    return tuple(row._replace(weight=row.weight / total) for row in kept)
+
+
 def prepare(folder: pathlib.Path) -> tuple[Run, float]:
     """The run, new or where it stopped, and the seconds it took so far."""
     config = settings(folder)
-    rows = problems.meta_training_set(config.ensemble)
+    rows = selected(problems.meta_training_set(config.ensemble))
     run, seconds = Run(Hierarchical(), rows, config), 0.0
     found = checkpoints.newest(folder)
     if found is None and START.value:

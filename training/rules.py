@@ -5,6 +5,7 @@ of the B instances; what `point` and `attended` return is [B, N].
 """
 
 import dataclasses
+import math
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -31,14 +32,32 @@ def _fill(record, old, new):
     return new if is_old else record
 
 
+@tf.custom_gradient
 def _transpose(x):
     """[B, N] to [N, B], by a product that XLA cannot fuse with what follows.
 
     Fused with the sums that its derivative ends in, a plain transpose takes
-    as long as three of the rule's matrix products.
+    as long as three of the rule's matrix products. What is not finite stays
+    out of the product, where it would reach all instances, and makes all of
+    its own instance NaN.
     """
     one = tf.eye(x.shape[0], dtype=x.dtype)
-    return tf.matmul(x, one, transpose_a=True)
+
+    def back(bar):
+        usable, whole = _apart(bar, 0)
+        product = tf.matmul(one, usable, transpose_b=True)
+        return tf.where(tf.transpose(whole), product, math.nan)
+
+    usable, whole = _apart(x, 1)
+    product = tf.matmul(usable, one, transpose_a=True)
+    return tf.where(tf.transpose(whole), product, math.nan), back
+
+
+def _apart(x, axis: int):
+    """Finite entries, else 0, and which instances have no others."""
+    finite = tf.math.is_finite(x)
+    whole = tf.reduce_all(finite, axis, keepdims=True)
+    return tf.where(finite, x, 0.0), whole
 
 
 @dataclasses.dataclass(frozen=True)

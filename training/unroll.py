@@ -6,6 +6,7 @@ its vector-Jacobian product. So two compilations serve unrolls of any length,
 and memory holds the states alone.
 """
 
+import math
 from typing import Any, NamedTuple
 
 import tensorflow as tf
@@ -14,6 +15,9 @@ from problems import draws
 from problems.family import Family
 from training.compiled import Compiled
 from training.meta_objective import log_loss
+
+ROUNDING = 1.2e-7
+"""Of float32: a smaller change of a number may be lost."""
 
 
 class Segment(NamedTuple):
@@ -36,7 +40,7 @@ class Unroll:
         log_objective: minimise the average log loss rather than the loss.
         second_derivatives: whether gradients depend on the parameters, when
             differentiated (section 4.3).
-        clip_step: largest derivative of one instance in the memory; 0 is none.
+        clip_step: largest `sensitivity` of one instance; 0 does not clip.
         keep_states: whether `forward` keeps what `backward` needs.
     """
 
@@ -70,7 +74,7 @@ class Unroll:
             number: of the step within it.
 
         Returns:
-            The new state, the objective's value and the full loss, [B].
+            The new state.
         """
         rule, family = self.rule, self.family
         batch = family.batch(data, draws.fold(seed, number))
@@ -79,10 +83,30 @@ class Unroll:
         gradient = family.flatten(gradient)
         if not self._second:
             gradient = tf.stop_gradient(gradient)
-        state = rule.step(meta, family.sizes, state, gradient, lr)
-        loss = family.full_loss(data, family.unflatten(rule.point(state)))
-        value = log_loss(loss, self._epsilon) if self._log else loss
-        return state, value, loss
+        return rule.step(meta, family.sizes, state, gradient, lr)
+
+    def value(self, data, state):
+        """The objective's value and the full loss at theta, [B] each."""
+        theta = self.family.unflatten(self.rule.point(state))
+        loss = self.family.full_loss(data, theta)
+        return log_loss(loss, self._epsilon) if self._log else loss, loss
+
+    def sensitivity(self, old, new, cotangent):
+        """How much the values to come depend on one step, [B].
+
+        The norm of the cotangent in the memory, and in theta and phi times the
+        norm of their step: numbers without a unit, whatever the parameters'
+        scale. A step lost in rounding counts as one rounding.
+        """
+        total = sum(
+            _square(leaf)
+            for leaf in tf.nest.flatten(self.rule.memory(cotangent))
+        )
+        for view in (self.rule.point, self.rule.attended):
+            bar, before, after = view(cotangent), view(old), view(new)
+            step = tf.maximum(tf.abs(after - before), ROUNDING * tf.abs(after))
+            total += _square(tf.transpose(bar)) * _square(tf.transpose(step))
+        return tf.sqrt(total)
 
     def _forward(self, vector, data, state, lr, seed, first) -> Segment:
         meta = self.rule.unpack(vector)
@@ -98,9 +122,8 @@ class Unroll:
             pairs = zip(kept, leaves, strict=self._keep_states)
             kept = [one.write(n, leaf) for one, leaf in pairs]
             state_n = tf.nest.pack_sequence_as(state, leaves)
-            new, value, loss = self.step(
-                meta, data, state_n, lr, seed, first + n
-            )
+            new = self.step(meta, data, state_n, lr, seed, first + n)
+            value, loss = self.value(data, new)
             return (
                 n + 1,
                 tf.nest.flatten(new),
@@ -146,8 +169,8 @@ class Unroll:
 
         Returns:
             The meta-gradient [M], the cotangent of the state before the
-            segment, the largest norm of each instance's cotangent of the
-            memory [B] (before clipping), and the number of clipped steps [B].
+            segment, each instance's largest `sensitivity` (before clipping),
+            and its number of clipped steps [B].
         """
         meta = self.rule.unpack(vector)
         numbers = tf.nest.flatten(meta)
@@ -172,30 +195,42 @@ class Unroll:
         def body(back, bar, gradient, largest, clipped):
             n = self.steps - 1 - back
             leaves = [one.read(n) for one in arrays]
+            old = tf.nest.pack_sequence_as(cotangent, leaves)
             inputs = only_floating(leaves)
             with tf.GradientTape() as tape:
                 tape.watch((inputs, numbers))
-                state, value, _ = self.step(
+                new = self.step(
                     tf.nest.pack_sequence_as(meta, numbers),
                     data,
-                    tf.nest.pack_sequence_as(cotangent, leaves),
+                    old,
                     lr,
                     seed,
                     first + n,
                 )
-            outputs = [*only_floating(tf.nest.flatten(state)), value]
-            bar, extra = tape.gradient(
+            outputs = only_floating(tf.nest.flatten(new))
+            with tf.GradientTape() as tape_of_value:
+                tape_of_value.watch(outputs)
+                value, _ = self.value(data, as_state(outputs))
+            own = tape_of_value.gradient(
+                value,
                 outputs,
-                (inputs, numbers),
-                output_gradients=[*bar, weight],
+                output_gradients=weight,
                 unconnected_gradients=tf.UnconnectedGradients.ZERO,
             )
-            memory = tf.nest.flatten(self.rule.memory(as_state(bar)))
-            norm = tf.sqrt(sum(_instance_sum(leaf**2) for leaf in memory))
+            bar = [a + b for a, b in zip(bar, own, strict=True)]
+            norm = self.sensitivity(old, new, as_state(bar))
+            # Explicit, since a maximum of NaN and a number may be the number.
+            norm = tf.where(tf.math.is_finite(norm), norm, math.inf)
             if self._clip:
                 factor = tf.minimum(1.0, self._clip / (norm + 1e-30))
                 bar = [leaf * factor for leaf in bar]
                 clipped += tf.cast(factor < 1.0, tf.int32)
+            bar, extra = tape.gradient(
+                outputs,
+                (inputs, numbers),
+                output_gradients=bar,
+                unconnected_gradients=tf.UnconnectedGradients.ZERO,
+            )
             gradient = [a + b for a, b in zip(gradient, extra, strict=True)]
             return back + 1, bar, gradient, tf.maximum(largest, norm), clipped
 
@@ -219,6 +254,6 @@ class Unroll:
         return vector, cotangent, largest, clipped
 
 
-def _instance_sum(x):
-    """Sums over all but the last axis, where the instances are: [B]."""
-    return tf.reduce_sum(x, axis=tuple(range(len(x.shape) - 1)))
+def _square(x):
+    """Sums of squares over all but the last axis, that of instances: [B]."""
+    return tf.reduce_sum(x**2, axis=tuple(range(len(x.shape) - 1)))

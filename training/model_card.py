@@ -1,0 +1,156 @@
+"""`python -m training.model_card --train_dir=DIR --name=NAME --out=FOLDER`.
+
+Makes of a run what is shipped: `NAME.npz`, weights with their provenance;
+`NAME.png`, the meta-loss; `NAME.md`, the model card; `NAME-run.npz`, the small
+checkpoint from which the run can go on elsewhere.
+"""
+
+import csv
+import json
+import pathlib
+import shutil
+
+import matplotlib
+import numpy as np
+from absl import app, flags
+
+from hrnn_opt import weights
+from training import checkpoints
+from training.rules import RuleConfig
+
+TRAIN_DIR = flags.DEFINE_string("train_dir", None, "Folder of the run.")
+NAME = flags.DEFINE_string("name", None, "Of the weights.")
+OUT = flags.DEFINE_string("out", None, "Folder for the files.")
+EVALUATION = flags.DEFINE_multi_string(
+    "evaluation",
+    [],
+    "Text files with what `python -m training.evaluate` printed.",
+)
+
+
+def provenance(arrays: dict, info: dict) -> dict:
+    """How the meta-parameters were trained."""
+    config = info["config"]
+    return {
+        "trained": True,
+        "ensemble": config["ensemble"],
+        "seed": config["seed"],
+        "meta_iterations": int(arrays["state/iteration"]),
+        "inner_steps": int(arrays["state/inner_steps"]),
+        "seconds": round(info["seconds"]),
+        "command": "python -m training.meta_train --train_dir=DIR "
+        f"--ensemble={config['ensemble']} --seed={config['seed']}",
+        "config": config,
+    }
+
+
+def smooth(values: np.ndarray, window: int) -> np.ndarray:
+    """Running medians of blocks of `window` values."""
+    whole = len(values) // window * window
+    return np.median(np.reshape(values[:whole], (-1, window)), axis=1)
+
+
+def plot(folder: pathlib.Path, path: pathlib.Path):
+    """Meta-loss of every row, and held-out results beside the rivals."""
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    curves = {}
+    with (folder / "meta_train.csv").open() as file:
+        for line in csv.DictReader(file):
+            curves.setdefault(line["row"], []).append(
+                (int(line["iteration"]), float(line["meta_loss"]))
+            )
+    figure, (left, right) = pyplot.subplots(
+        1, 2, figsize=(12, 5), layout="constrained"
+    )
+    colours = pyplot.get_cmap("turbo")(np.linspace(0, 1, len(curves)))
+    for colour, (row, points) in zip(
+        colours, sorted(curves.items()), strict=True
+    ):
+        points = np.array(points)
+        window = max(1, len(points) // 40)
+        left.plot(
+            smooth(points[:, 0], window), smooth(points[:, 1], window),
+            color=colour, linewidth=1, label=row,
+        )  # fmt: skip
+    left.set_xlabel("meta-iteration")
+    left.set_ylabel("meta-loss (Equation 14), running median")
+    left.legend(fontsize=6, ncols=2, frameon=False)
+    left.grid(alpha=0.2)
+    held = {}
+    with (folder / "held_out.csv").open() as file:
+        for iteration, row, own, adam, _ in csv.reader(file):
+            held.setdefault(row, []).append(
+                (int(iteration), float(own) - float(adam))
+            )
+    for colour, row in zip(colours, sorted(held), strict=True):
+        right.plot(*np.array(held[row]).T, color=colour, linewidth=1)
+    right.axhline(0, color="black", linewidth=1)
+    right.set_xlabel("meta-iteration")
+    right.set_ylabel("held out: log loss less that of Adam 2e-3, 500 steps")
+    right.grid(alpha=0.2)
+    figure.savefig(path, dpi=110)
+    pyplot.close(figure)
+
+
+def card(name: str, facts: dict, rule: RuleConfig, evaluations) -> str:
+    """The model card."""
+    lines = [
+        f"# Weights `{name}`",
+        "",
+        f"Meta-trained on the set `{facts['ensemble']}` "
+        "(`problems/ensemble.py`).",
+        "",
+        "| | |",
+        "| --- | --- |",
+        f"| meta-iterations | {facts['meta_iterations']:,} |",
+        f"| inner steps | {facts['inner_steps']:,} |",
+        f"| wall time, one core | {facts['seconds'] / 3600:.2f} h |",
+        f"| seed | {facts['seed']} |",
+        f"| command | `{facts['command']}` |",
+        "",
+        "The shipped vector is the running average of the meta-parameters.",
+        "",
+        f"![meta-loss]({name}.png)",
+        "",
+        "Rule:",
+        "",
+        "```json",
+        json.dumps(rule.to_dict(), indent=1),
+        "```",
+        "",
+        "Settings of the run:",
+        "",
+        "```json",
+        json.dumps(facts["config"], indent=1),
+        "```",
+    ]
+    for text in evaluations:
+        lines += ["", "```", text.strip(), "```"]
+    return "\n".join(lines) + "\n"
+
+
+def main(argv):
+    """Writes the four files."""
+    if len(argv) > 1:
+        raise app.UsageError(f"Only flags are taken. Received: {argv[1:]}")
+    folder, out = pathlib.Path(TRAIN_DIR.value), pathlib.Path(OUT.value)
+    name = NAME.value
+    arrays, info = checkpoints.read(folder / "small.npz")
+    facts = provenance(arrays, info)
+    rule = RuleConfig.from_dict(info["rule_config"])
+    evaluations = [pathlib.Path(p).read_text() for p in EVALUATION.value]
+    out.mkdir(parents=True, exist_ok=True)
+    digest = weights.save(
+        out / f"{name}.npz", rule, arrays["state/average"], facts
+    )
+    plot(folder, out / f"{name}.png")
+    (out / f"{name}.md").write_text(card(name, facts, rule, evaluations))
+    shutil.copyfile(folder / "small.npz", out / f"{name}-run.npz")
+    print(f"{out / name}.npz, sha256 {digest}")
+
+
+if __name__ == "__main__":
+    flags.mark_flags_as_required(["train_dir", "name", "out"])
+    app.run(main)
