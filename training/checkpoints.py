@@ -4,6 +4,7 @@ A checkpoint is an `.npz` of named arrays with a JSON text: no pickle, readable
 everywhere. It is written beside its place and moved there.
 """
 
+import io
 import json
 import os
 import pathlib
@@ -36,12 +37,16 @@ def read(path) -> tuple[dict, dict]:
 
     Raises:
         ValueError: not a checkpoint, or a damaged one.
+        OSError: it cannot be read.
     """
+    content = io.BytesIO(pathlib.Path(path).read_bytes())
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with np.load(content, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
         info = json.loads(str(arrays.pop("info")))
-    except (zipfile.BadZipFile, EOFError, KeyError, ValueError) as error:
+    except (
+        zipfile.BadZipFile, EOFError, KeyError, RuntimeError, ValueError,
+    ) as error:  # fmt: skip
         raise ValueError(
             f"Argument `path` must be a whole checkpoint ({error}). "
             f"Received: path={str(path)!r}"

@@ -1,0 +1,127 @@
+"""What a run of meta-training leaves on the disk."""
+
+import csv
+import logging
+
+import numpy as np
+import pytest
+
+from training import checkpoints
+from training.meta_step import Statistics
+from training.telemetry import HEADER, Telemetry
+
+
+def arrays(number):
+    return {"state/vector": np.full(50, number, "float32")}
+
+
+def test_write_and_read(tmp_path):
+    path = tmp_path / "new" / "a.npz"
+    given = arrays(1) | {"state/iteration": np.asarray(7)}
+    checkpoints.write(path, given, {"seconds": 1.5, "config": {"a": None}})
+    found, info = checkpoints.read(path)
+    assert info == {"seconds": 1.5, "config": {"a": None}}
+    assert found.keys() == given.keys()
+    for name, value in given.items():
+        np.testing.assert_array_equal(found[name], value)
+        assert found[name].dtype == value.dtype
+    assert [p.name for p in path.parent.iterdir()] == ["a.npz"]
+
+
+def test_a_write_that_fails_leaves_the_old_file(tmp_path):
+    path = tmp_path / "a.npz"
+    checkpoints.write(path, arrays(1), {})
+    with pytest.raises(TypeError):
+        checkpoints.write(path, arrays(2), {"seconds": object()})
+    assert checkpoints.read(path)[0]["state/vector"][0] == 1
+    assert [p.name for p in tmp_path.iterdir()] == ["a.npz"]
+
+
+def test_the_newest_are_kept(tmp_path):
+    assert checkpoints.newest(tmp_path / "nowhere") is None
+    for n in (5, 90, 1_000_000_000, 100):
+        checkpoints.save(tmp_path, n, arrays(n), {"n": n}, keep=5)
+    (tmp_path / "checkpoint-other.npz").write_text("not one")
+    (tmp_path / "small.npz").write_text("not one")
+    assert checkpoints.newest(tmp_path)[1] == {"n": 1_000_000_000}
+    checkpoints.save(tmp_path, 2_000_000_000, arrays(1), {"n": 0}, keep=2)
+    numbers = [n for n, _ in checkpoints.numbered(tmp_path)]
+    assert numbers == [1_000_000_000, 2_000_000_000]
+    assert len(list(tmp_path.iterdir())) == 4
+
+
+@pytest.mark.parametrize("damage", ["half", "none", "text", "end"])
+def test_damaged_checkpoints_are_skipped(tmp_path, damage, caplog):
+    for n in (1, 2):
+        checkpoints.save(tmp_path, n, arrays(n), {"n": n}, keep=2)
+    path = checkpoints.numbered(tmp_path)[-1][1]
+    whole = path.read_bytes()
+    path.write_bytes(
+        {
+            "half": whole[: len(whole) // 2],
+            "none": b"",
+            "text": b"garbage" * 100,
+            "end": whole[:-1],
+        }[damage]
+    )
+    with caplog.at_level(logging.WARNING, "absl"):
+        assert checkpoints.newest(tmp_path)[1] == {"n": 1}
+    assert "damaged" in caplog.text and path.name in caplog.text
+
+
+def test_any_wrong_byte_is_a_value_error_or_harmless(tmp_path):
+    path = tmp_path / "a.npz"
+    checkpoints.write(path, arrays(3), {"n": 3})
+    whole, refused = path.read_bytes(), 0
+    for place in range(len(whole)):
+        broken = bytearray(whole)
+        broken[place] ^= 0xFF
+        path.write_bytes(broken)
+        try:
+            found, info = checkpoints.read(path)
+        except ValueError:
+            refused += 1
+            continue
+        for value in found.values():
+            np.testing.assert_array_equal(value, arrays(3)["state/vector"])
+        assert info == {"n": 3}
+    assert refused > len(whole) / 2
+
+
+def statistics(loss):
+    return Statistics(*(loss for _ in Statistics._fields))
+
+
+def lines(folder):
+    with (folder / "meta_train.csv").open() as file:
+        return list(csv.reader(file))
+
+
+def test_lines_that_will_be_done_again_are_dropped(tmp_path):
+    first = Telemetry(tmp_path, 0, 0.0, None)
+    for n in range(12):
+        first.meta_iteration(n, "plane", 100, statistics(-0.5))
+    first.close()
+    with (tmp_path / "meta_train.csv").open("a") as file:
+        file.write("12,cut off")
+    second = Telemetry(tmp_path, 10, 60.0, 30.0)
+    second.meta_iteration(10, "valley", 100, statistics(-0.25))
+    second.held_out(10, {"plane": (-1.0, 0.0, 0.0)})
+    second.flush()
+    header, *kept = lines(tmp_path)
+    assert tuple(header) == HEADER
+    assert [int(line[0]) for line in kept] == list(range(11))
+    assert [line[1] for line in kept] == ["plane"] * 10 + ["valley"]
+    assert float(kept[-1][2]) >= 60 > float(kept[-2][2])
+    assert [float(x) for x in kept[-1][3:]] == [-0.25] * len(HEADER[3:])
+    assert second.seconds >= 60 > second.elapsed
+    second.close()
+    assert list((tmp_path / "events").iterdir())
+
+
+def test_a_run_that_starts_again_has_one_header(tmp_path):
+    for _ in range(2):
+        telemetry = Telemetry(tmp_path, 0, 0.0, None)
+        telemetry.meta_iteration(0, "plane", 1, statistics(1.0))
+        telemetry.close()
+    assert [line[0] for line in lines(tmp_path)] == ["iteration", "0"]

@@ -1,0 +1,129 @@
+"""Meta-training as a user starts, stops and resumes it."""
+
+import csv
+import os
+import signal
+import statistics
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from training import checkpoints
+
+ROWS = "--rows=log_sum_exp,quadratic_20"
+
+pytestmark = [pytest.mark.slow, pytest.mark.required]
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    """XLA's programs, so that only the first start compiles."""
+    return tmp_path_factory.mktemp("xla")
+
+
+def command(folder, cache, *more):
+    return [
+        sys.executable, "-m", "training.meta_train", f"--train_dir={folder}",
+        f"--compilation_cache={cache}", *more,
+    ]  # fmt: skip
+
+
+def run(folder, cache, *more):
+    return subprocess.run(
+        command(folder, cache, *more),
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+
+
+SMALL = (
+    ROWS, "--seed=4", "--work=80", "--segment=10", "--mean_steps=10",
+    "--first_mean_unrolls=2", "--evaluate_seconds=0",
+)  # fmt: skip
+
+
+def stop_in_the_middle(folder, cache, *more):
+    """Sends SIGTERM once some meta-iterations are done."""
+    with subprocess.Popen(
+        command(folder, cache, *more),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PYTHONUNBUFFERED": "1"},
+    ) as process:
+        deadline = time.monotonic() + 300
+        while not checkpoints.numbered(folder):
+            assert process.poll() is None and time.monotonic() < deadline
+            time.sleep(0.05)
+        process.send_signal(signal.SIGTERM)
+        _, errors = process.communicate(timeout=120)
+    assert process.returncode == 0, errors
+
+
+def test_stopped_and_resumed_equals_uninterrupted(tmp_path, cache):
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    end = "--max_iterations=150"
+    done = run(whole, cache, *SMALL, end)
+    assert done.returncode == 0, done.stderr
+    assert "150 meta-iterations" in done.stdout
+
+    stop_in_the_middle(parts, cache, *SMALL, end, "--save_seconds=0.2")
+    stopped, _ = checkpoints.newest(parts)
+    assert 0 < stopped["state/iteration"] < 150
+    # Settings are those of the folder; the flags may be left out.
+    done = run(parts, cache, ROWS, end, "--evaluate_seconds=0")
+    assert done.returncode == 0, done.stderr
+
+    (wanted, info), (found, _) = map(checkpoints.newest, (whole, parts))
+    assert wanted["state/iteration"] == 150 and info["seconds"] > 0
+    assert wanted.keys() == found.keys()
+    assert any(name.startswith("pool/") for name in wanted)
+    for name, value in wanted.items():
+        np.testing.assert_array_equal(value, found[name], name)
+    for folder in (whole, parts):
+        with (folder / "meta_train.csv").open() as file:
+            lines = list(csv.DictReader(file))
+        assert [int(line["iteration"]) for line in lines] == list(range(150))
+        assert {line["row"] for line in lines} == set(ROWS[7:].split(","))
+
+    refused = run(parts, cache, ROWS, "--segment=20")
+    assert refused.returncode
+    assert "--segment must be 10" in refused.stdout + refused.stderr
+
+
+def test_unknown_rows_are_named(tmp_path, cache):
+    done = run(tmp_path / "new", cache, "--rows=plane,plain")
+    message = done.stdout + done.stderr
+    assert done.returncode and "Received: plain\n" in message
+    assert "quadratic_20_noisy" in message
+    assert not (tmp_path / "new").exists()
+
+
+def held_out(folder):
+    """Meta-iteration to the mean over rows of the median log loss."""
+    found = {}
+    with (folder / "held_out.csv").open() as file:
+        for iteration, _, own, *_ in csv.reader(file):
+            found.setdefault(int(iteration), []).append(float(own))
+    assert all(len(values) == 2 for values in found.values())
+    return {n: statistics.mean(values) for n, values in found.items()}
+
+
+def test_a_minute_of_meta_training_helps_on_held_out_draws(tmp_path, cache):
+    flags = (ROWS, "--seed=1", "--work=160", "--meta_rate=3e-3",
+             "--averaging=0.98", "--first_mean_unrolls=3")  # fmt: skip
+    done = run(tmp_path, cache, *flags, "--max_iterations=1")
+    assert done.returncode == 0, done.stderr
+    before = held_out(tmp_path)
+    assert list(before) == [1]
+    done = run(tmp_path, cache, *flags, "--max_seconds=60")
+    assert done.returncode == 0, done.stderr
+    after = held_out(tmp_path)
+    last = max(after)
+    assert last > 20
+    # Log losses: to less than a third.
+    assert after[last] < before[1] - 1.1
