@@ -60,6 +60,10 @@ class Baselines:
         theta = state.theta - lr * correction * mean / root
         return BaselineState(theta, mean, square, steps)
 
+    def exhaustion(self, state):
+        """There are no step lengths to lose."""
+        return tf.zeros(state.theta.shape[-1:])
+
     def point(self, state):
         """Parameters, [B, N]."""
         return tf.transpose(state.theta)

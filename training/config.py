@@ -59,6 +59,11 @@ class MetaConfig:
         "Largest sensitivity of an instance's summed log losses to a step, at "
         "every step back (training.unroll); 0 does not clip.",
     )
+    revival: float = _setting(
+        0.0,
+        "Weight of a penalty on log step lengths below -12 in the objective: "
+        "steps that died have no other derivative. Not in the paper.",
+    )
     clip: float = _setting(
         1.0, "Largest norm of a meta-gradient; 0 does not clip."
     )
@@ -88,7 +93,7 @@ class MetaConfig:
             "highest_rate", "epsilon", "meta_rate", "meta_rate_end",
         ):  # fmt: skip
             self._check(name, getattr(self, name) > 0, "positive")
-        for name in ("clip", "clip_step"):
+        for name in ("clip", "clip_step", "revival"):
             self._check(name, getattr(self, name) >= 0, "0 or positive")
         self._check("averaging", 0 <= self.averaging < 1, "in [0, 1)")
         self._check(

@@ -61,6 +61,7 @@ class MetaStep:
             config.log_objective,
             config.second_derivatives,
             config.clip_step,
+            config.revival,
         )
         self._plan_traced = Compiled(self._plan)
         self._finish_traced = Compiled(self._finish)

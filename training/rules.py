@@ -132,6 +132,18 @@ class Hierarchical:
             return tf.zeros(state.theta.shape[-1:])
         return tf.reduce_mean(state.memory.param.eta_bar, axis=(0, 1, 2))
 
+    def exhaustion(self, state):
+        """How far log step lengths are below -12, mean over parameters, [B].
+
+        A step length of 6e-6 times the initial learning rate: where so short a
+        step is right, nothing is lost by a longer one that is still lost in
+        rounding; where it is not, no derivative would ever say so.
+        """
+        if not tf.is_tensor(state.memory.param.eta_bar):
+            return tf.zeros(state.theta.shape[-1:])
+        below = tf.nn.relu(-12.0 - state.memory.param.eta_bar)
+        return tf.reduce_mean(below, axis=(0, 1, 2))
+
     def skipped(self, state):
         """Steps skipped for a gradient that was not finite, [B]."""
         return state.memory.skipped

@@ -41,6 +41,7 @@ class Unroll:
         second_derivatives: whether gradients depend on the parameters, when
             differentiated (section 4.3).
         clip_step: largest `sensitivity` of one instance; 0 does not clip.
+        revival: weight of the rule's `exhaustion` in the objective.
         keep_states: whether `forward` keeps what `backward` needs.
     """
 
@@ -53,12 +54,13 @@ class Unroll:
         log_objective: bool = True,
         second_derivatives: bool = True,
         clip_step: float = 0.0,
+        revival: float = 0.0,
         keep_states: bool = True,
     ):
         self.rule, self.family, self.steps = rule, family, steps
         self._epsilon, self._log = epsilon, log_objective
         self._second, self._clip = second_derivatives, clip_step
-        self._keep_states = keep_states
+        self._revival, self._keep_states = revival, keep_states
         self.forward = Compiled(self._forward, xla=True)
         self.backward = Compiled(self._backward, xla=True)
 
@@ -89,7 +91,10 @@ class Unroll:
         """The objective's value and the full loss at theta, [B] each."""
         theta = self.family.unflatten(self.rule.point(state))
         loss = self.family.full_loss(data, theta)
-        return log_loss(loss, self._epsilon) if self._log else loss, loss
+        value = log_loss(loss, self._epsilon) if self._log else loss
+        if self._revival:
+            value += self._revival * self.rule.exhaustion(state)
+        return value, loss
 
     def sensitivity(self, old, new, cotangent):
         """How much the values to come depend on one step, [B].

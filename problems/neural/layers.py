@@ -54,14 +54,20 @@ def weights(seed, count: int, shapes) -> tuple:
 def clusters(seed, count: int, rows: int, classes: int, shape):
     """Points around class centres: x [count, rows, *shape], labels.
 
-    The spread around the centres, from 0.3 to 1.5 times the distance scale of
-    the centres, is drawn for each instance: from easy to overlapping.
+    The spread around the centres, from 0.3 to 3 times the distance scale of
+    the centres, is drawn for each instance, and so is the share of wrong
+    labels: none in half of the instances, up to 0.3 in the others. So some
+    data are learned in no time and others never quite.
     """
-    first, second, third, fourth = draws.split(seed, 4)
+    seeds = draws.split(seed, 7)
     size = math.prod(shape)
-    centres = draws.normal(first, (count, classes, size))
-    label = draws.integers(second, (count, rows), 0, classes)
-    spread = draws.log_uniform(third, (count, 1, 1), 0.3, 1.5)
+    centres = draws.normal(seeds[0], (count, classes, size))
+    label = draws.integers(seeds[1], (count, rows), 0, classes)
+    spread = draws.log_uniform(seeds[2], (count, 1, 1), 0.3, 3.0)
     x = tf.gather(centres, label, batch_dims=1)
-    x += spread * draws.normal(fourth, (count, rows, size))
+    x += spread * draws.normal(seeds[3], (count, rows, size))
+    share = tf.nn.relu(draws.uniform(seeds[4], (count, 1), -0.3, 0.3))
+    wrong = draws.uniform(seeds[5], (count, rows)) < share
+    other = draws.integers(seeds[6], (count, rows), 0, classes)
+    label = tf.where(wrong, other, label)
     return tf.reshape(x, (count, rows, *shape)), label
