@@ -192,5 +192,10 @@ def main(argv):
     print(json.dumps(SUITES[argv[1]]()))
 
 
-if __name__ == "__main__":
+def run():
+    """Entry point of the console script."""
     app.run(main)
+
+
+if __name__ == "__main__":
+    run()
