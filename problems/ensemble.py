@@ -82,8 +82,8 @@ _PAPER = (
 _NETWORKS = (
     ("mlp_sigmoid", 4, anywhere(MLP(activation="sigmoid"))),
     ("mlp_tanh", 5, anywhere(MLP(activation="tanh"))),
-    ("mlp_relu", 6, anywhere(MLP((8, 16, 16, 4), "relu"))),
-    ("mlp_relu_large", 5, anywhere(MLP((16, 32, 32, 10), "relu"))),
+    ("mlp_relu", 7, anywhere(MLP((8, 16, 16, 4), "relu"))),
+    ("mlp_relu_large", 3, anywhere(MLP((16, 32, 32, 10), "relu"))),
     ("mlp_gelu", 5, anywhere(MLP((8, 24, 4), "gelu"))),
     ("mlp_normalized", 6, anywhere(MLP((8, 16, 4), "relu", True))),
     (
@@ -91,8 +91,8 @@ _NETWORKS = (
         6,
         anywhere(MLP((4, 12, 12, 2), "tanh", regression=True)),
     ),
-    ("convnet", 5, anywhere(ConvNet())),
-    ("convnet_large", 3, anywhere(ConvNet((8, 16), 10))),
+    ("convnet", 6, anywhere(ConvNet())),
+    ("convnet_large", 2, anywhere(ConvNet((8, 16), 10))),
     ("recurrent", 5, anywhere(Recurrent())),
     ("bigram", 5, anywhere(Bigram())),
 )

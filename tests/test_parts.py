@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 
 from hrnn_opt import RuleConfig, hierarchy, meta_parameters, numerics
-from hrnn_opt.segments import Segments
+from hrnn_opt.segments import NARROW, Segments
 from tests.test_equations import assert_close, constant, normal
 
 
@@ -57,7 +57,7 @@ def test_select_goes_through_nested_tuples():
     assert nothing is None
 
 
-LAYOUTS = [(6, 4, 1), (5,), (1, 1), (4, 2)]
+LAYOUTS = [(6, 4, 1), (5,), (1, 1), (4, 2), (192, 64)]
 
 
 @pytest.mark.parametrize("instances", [(), (3,)], ids=["one", "three"])
@@ -65,6 +65,8 @@ LAYOUTS = [(6, 4, 1), (5,), (1, 1), (4, 2)]
 def test_segments(sizes, instances):
     segments = Segments(sizes)
     n, width = sum(sizes), math.gcd(*sizes)
+    if len(sizes) > 1 and width < NARROW:
+        width = 1
     assert segments.total_size == n
     assert (segments.rows, segments.width) == (n // width, width)
     flat = normal(n, *instances)

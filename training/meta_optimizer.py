@@ -40,11 +40,11 @@ def update(
 ) -> MetaState:
     """The state after one meta-iteration.
 
-    A gradient of zero means that nothing was usable: the vector stays, and its
-    optimizer's memory, too.
+    A gradient of zero, or one whose norm is not finite, means that nothing was
+    usable: the vector stays, and its optimizer's memory, too.
     """
-    norm = float(np.linalg.norm(gradient))
-    if norm == 0.0:
+    norm = float(np.linalg.norm(gradient.astype("float64")))
+    if norm == 0.0 or not math.isfinite(norm):
         return state._replace(iteration=state.iteration + 1)
     if config.clip:
         gradient = gradient * min(1.0, config.clip / norm)
