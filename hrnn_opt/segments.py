@@ -10,7 +10,6 @@ import math
 import numpy as np
 from keras import ops
 
-
 NARROW = 64
 """Rows of several tensors that would be narrower are single parameters: what
 belongs to a tensor is then spread by a product, and all arrays of a step are

@@ -1,0 +1,66 @@
+"""Step lengths that died: the penalty that is left to revive them."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from hrnn_opt.config import RuleConfig
+from tests.meta_cases import FAMILY, TINY, assert_near, by_tape, case
+from training.rules import Hierarchical
+
+
+def with_step_lengths(state, eta_bar):
+    """A state with log step lengths eta_bar [N, B]."""
+    param = state.memory.param
+    shape = param.eta_bar.shape
+    param = param._replace(eta_bar=tf.reshape(tf.constant(eta_bar), shape))
+    return state._replace(memory=state.memory._replace(param=param))
+
+
+@pytest.fixture
+def step_lengths():
+    """Of one instance as ever, of one partly dead, of one that is dead."""
+    eta_bar = np.zeros((12, 3), "float32")
+    eta_bar[:3, 1] = -16.0
+    eta_bar[:, 2] = -20.0
+    return eta_bar
+
+
+def test_exhaustion_by_hand(step_lengths):
+    given = case(FAMILY)
+    state = with_step_lengths(given.state, step_lengths)
+    exhaustion = given.unroll.rule.exhaustion(state)
+    np.testing.assert_allclose(exhaustion, [0.0, 3 * 4 / 12, 8.0])
+
+
+def test_without_step_lengths_there_is_none():
+    config = RuleConfig(
+        param_units=2, relative_learning_rate=False, direction_length=False
+    )
+    given = case(FAMILY, config=config)
+    assert not np.any(Hierarchical(config).exhaustion(given.state))
+
+
+def test_penalty_is_part_of_the_values(step_lengths):
+    plain, revived = case(FAMILY), case(FAMILY, revival=0.5)
+    state = with_step_lengths(plain.state, step_lengths)
+    one, other = plain.forward(state), revived.forward(state)
+    np.testing.assert_array_equal(one.losses, other.losses)
+    added = np.subtract(other.values, one.values)
+    exhaustion = plain.unroll.rule.exhaustion(one.state)
+    np.testing.assert_allclose(added[-1], 0.5 * exhaustion, 1e-5, 1e-5)
+    assert np.all(added[:, 2] > 1.0) and not np.any(added[:, 0])
+
+
+def test_the_dead_have_derivatives_again(step_lengths):
+    step_lengths[:] = -200.0
+    weight = np.ones(3, "float32")
+    for revival in (0.0, 0.5):
+        given = case(FAMILY, config=TINY, revival=revival)
+        state = with_step_lengths(given.state, step_lengths)
+        zeros = tf.nest.map_structure(tf.zeros_like, state)
+        segment = given.forward(state)
+        gradient, *_ = given.backward(segment.states, zeros, weight)
+        wanted, *_ = by_tape(given, state, range(5), zeros, weight)
+        assert_near(gradient, wanted)
+        assert np.any(gradient) == (revival > 0)
