@@ -29,7 +29,7 @@ class Statistics(NamedTuple):
     segments: Any  # of the unroll
     age: Any  # unrolls before this one
     norm: Any  # of the meta-gradient, before it is clipped
-    sensitivity: Any  # median of instances' largest (`Unroll.sensitivity`)
+    sensitivity: Any  # median of the largest of each instance
     clipped: Any  # share of steps and instances that were clipped
     dropped: Any  # instances whose derivatives were not finite
     diverged: Any  # instances given up

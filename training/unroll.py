@@ -15,9 +15,7 @@ from problems import draws
 from problems.family import Family
 from training.compiled import Compiled
 from training.meta_objective import log_loss
-
-ROUNDING = 1.2e-7
-"""Of float32: a smaller change of a number may be lost."""
+from training.sensitivity import sensitivity
 
 
 class Segment(NamedTuple):
@@ -95,23 +93,6 @@ class Unroll:
         if self._revival:
             value += self._revival * self.rule.exhaustion(state)
         return value, loss
-
-    def sensitivity(self, old, new, cotangent):
-        """How much the values to come depend on one step, [B].
-
-        The norm of the cotangent in the memory, and in theta and phi times the
-        norm of their step: numbers without a unit, whatever the parameters'
-        scale. A step lost in rounding counts as one rounding.
-        """
-        total = sum(
-            _square(leaf)
-            for leaf in tf.nest.flatten(self.rule.memory(cotangent))
-        )
-        for view in (self.rule.point, self.rule.attended):
-            bar, before, after = view(cotangent), view(old), view(new)
-            step = tf.maximum(tf.abs(after - before), ROUNDING * tf.abs(after))
-            total += _square(tf.transpose(bar)) * _square(tf.transpose(step))
-        return tf.sqrt(total)
 
     def _forward(self, vector, data, state, lr, seed, first) -> Segment:
         meta = self.rule.unpack(vector)
@@ -223,7 +204,7 @@ class Unroll:
                 unconnected_gradients=tf.UnconnectedGradients.ZERO,
             )
             bar = [a + b for a, b in zip(bar, own, strict=True)]
-            norm = self.sensitivity(old, new, as_state(bar))
+            norm = sensitivity(self.rule, old, new, as_state(bar))
             # Explicit, since a maximum of NaN and a number may be the number.
             norm = tf.where(tf.math.is_finite(norm), norm, math.inf)
             if self._clip:
@@ -257,8 +238,3 @@ class Unroll:
         )
         vector = tf.concat([tf.reshape(x, [-1]) for x in gradient], axis=0)
         return vector, cotangent, largest, clipped
-
-
-def _square(x):
-    """Sums of squares over all but the last axis, that of instances: [B]."""
-    return tf.reduce_sum(x**2, axis=tuple(range(len(x.shape) - 1)))
