@@ -41,11 +41,16 @@ class Case(NamedTuple):
             tf.constant(first),
         )  # fmt: skip
 
-    def backward(self, states, cotangent, weight, first=0, **changes):
+    def backward(
+        self, states, cotangent, weight, first=0, shares=None, **changes
+    ):
         new = self._replace(**changes)
+        if shares is None:
+            shares = np.ones(new.unroll.steps)
         return new.unroll.backward(
             new.vector, new.data, states, new.lr, new.seed,
             tf.constant(first), cotangent, tf.constant(weight, tf.float32),
+            tf.constant(shares, tf.float32),
         )  # fmt: skip
 
 

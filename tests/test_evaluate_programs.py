@@ -30,8 +30,7 @@ def run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("run")
     program(
         "meta_train", f"--train_dir={folder / 'run'}", "--rows=log_sum_exp",
-        f"--compilation_cache={folder / 'xla'}", "--max_iterations=3",
-        "--work=40", "--segment=10", "--mean_steps=10",
+        "--max_iterations=3", "--work=40", "--segment=10", "--mean_steps=10",
     )  # fmt: skip
     return folder / "run"
 
@@ -51,6 +50,8 @@ def test_model_card(run, tmp_path):
         assert loaded.provenance["inner_steps"] == small["state/inner_steps"]
     card = (tmp_path / "three.md").read_text()
     assert "a table of results" in card and "| meta-iterations | 3 |" in card
+    assert "--ensemble=paper" not in card  # The default.
+    assert "--work=40" in card and "from meta-iteration 0" in card
     assert (tmp_path / "three.png").read_bytes().startswith(b"\x89PNG")
     assert (tmp_path / "three-run.npz").stat().st_size < 2e6
     HierarchicalRNN(weights=tmp_path / "three.npz")

@@ -26,7 +26,9 @@ MANY = 10_000
         ("meta_rate", 0.0, "positive"),
         ("clip", -1.0, "0 or positive"),
         ("clip_step", -0.1, "0 or positive"),
+        ("mean_between", -1.0, "0 or positive"),
         ("averaging", 1.0, "in [0, 1)"),
+        ("foresight", 1.5, "in [0, 1]"),
         ("meta_optimizer", "sgd", "adam or rmsprop"),
         ("highest_rate", 1e-7, "at least lowest_rate=1e-06"),
     ],
@@ -46,6 +48,32 @@ def test_json_and_back():
     assert MetaConfig.from_json("{}") == CONFIG
     with pytest.raises(ValueError, match="Received: .'speed'"):
         MetaConfig.from_json('{"seed": 1, "speed": 2}')
+
+
+def test_changed_settings_are_those_that_differ():
+    assert CONFIG.changed() == {}
+    changed = MetaConfig(seed=3, clip=2.0).changed()
+    assert changed == {"seed": 3, "clip": 2.0}
+
+
+def test_shares_by_hand():
+    np.testing.assert_array_equal(lengths.shares(3, 0.0), [1, 1, 1])
+    np.testing.assert_allclose(lengths.shares(4, 1.0), [1, 0.75, 0.5, 0.25])
+    np.testing.assert_allclose(lengths.shares(4, 0.5), [1, 1, 1, 0.5])
+    assert lengths.shares(8, 0.5).dtype == np.float32
+
+
+def test_segments_between():
+    config = MetaConfig(segment=50, mean_between=400.0)
+    found = tf.map_fn(
+        lambda n: lengths.segments_between(draws.fold(1, n), config),
+        tf.range(MANY),
+    ).numpy()
+    assert found.min() == 0
+    # Standard error of the mean: 8 / sqrt(10,000).
+    assert abs(found.mean() - 8.0) < 5 * 0.08
+    never = MetaConfig(mean_between=0.0)
+    assert lengths.segments_between((0, 1), never) == 0
 
 
 def test_instances_side_by_side():

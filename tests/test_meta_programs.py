@@ -24,19 +24,24 @@ def cache(tmp_path_factory):
     return tmp_path_factory.mktemp("xla")
 
 
-def command(folder, cache, *more):
+def command(folder, *more):
     return [
         sys.executable, "-m", "training.meta_train", f"--train_dir={folder}",
-        f"--compilation_cache={cache}", *more,
+        *more,
     ]  # fmt: skip
+
+
+def environment(cache):
+    return os.environ | {"PYTHONUNBUFFERED": "1", "HRNN_OPT_CACHE": str(cache)}
 
 
 def run(folder, cache, *more):
     return subprocess.run(
-        command(folder, cache, *more),
+        command(folder, *more),
         capture_output=True,
         text=True,
         timeout=600,
+        env=environment(cache),
     )
 
 
@@ -49,11 +54,11 @@ SMALL = (
 def stop_in_the_middle(folder, cache, *more):
     """Sends SIGTERM once some meta-iterations are done."""
     with subprocess.Popen(
-        command(folder, cache, *more),
+        command(folder, *more),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
-        env=os.environ | {"PYTHONUNBUFFERED": "1"},
+        env=environment(cache),
     ) as process:
         deadline = time.monotonic() + 300
         while not checkpoints.numbered(folder):

@@ -1,8 +1,5 @@
 """Functions that are traced once."""
 
-import os
-import pathlib
-
 import tensorflow as tf
 
 
@@ -28,17 +25,3 @@ class Compiled:
         if self._program is None:
             self._program = self._function.get_concrete_function(*args)
         return self._program(*args)
-
-
-def keep_compilations(folder):
-    """XLA's programs are kept in a folder, for the next start.
-
-    To be called before TensorFlow compiles anything. Tracing is not saved,
-    compilation is.
-    """
-    folder = pathlib.Path(folder).expanduser()
-    folder.mkdir(parents=True, exist_ok=True)
-    flag = f"--tf_xla_persistent_cache_directory={folder}"
-    given = os.environ.get("TF_XLA_FLAGS", "")
-    if "tf_xla_persistent_cache_directory" not in given:
-        os.environ["TF_XLA_FLAGS"] = f"{given} {flag}".strip()

@@ -32,6 +32,12 @@ class MetaConfig:
         "An unroll has segment + Exp(mean_steps) steps (section 4.4), in whole "
         "segments.",
     )
+    mean_between: float = _setting(
+        0.0,
+        "Exp(mean_between) steps follow every unroll without derivatives, "
+        "in whole segments: problems grow old at a fifth of the cost. Not in "
+        "the paper.",
+    )
     mean_unrolls: float = _setting(
         50.0, "A problem has 1 + Exp(mean_unrolls) unrolls (section 4.4)."
     )
@@ -55,9 +61,15 @@ class MetaConfig:
         True, "Average log loss (Equation 14) rather than average loss."
     )
     clip_step: float = _setting(
-        30.0,
-        "Largest sensitivity of an instance's summed log losses to a step, at "
-        "every step back (training.unroll); 0 does not clip.",
+        1.0,
+        "Largest sensitivity of an instance's average log loss to a step, at "
+        "every step back (training.sensitivity); 0 does not clip.",
+    )
+    foresight: float = _setting(
+        0.0,
+        "Share of an unroll over which the weight of its steps' own "
+        "derivatives falls to 0 at the end: of what the last ones do, the "
+        "unroll sees too little. 0 weighs all alike. Not in the paper.",
     )
     revival: float = _setting(
         0.0,
@@ -93,9 +105,10 @@ class MetaConfig:
             "highest_rate", "epsilon", "meta_rate", "meta_rate_end",
         ):  # fmt: skip
             self._check(name, getattr(self, name) > 0, "positive")
-        for name in ("clip", "clip_step", "revival"):
+        for name in ("clip", "clip_step", "revival", "mean_between"):
             self._check(name, getattr(self, name) >= 0, "0 or positive")
         self._check("averaging", 0 <= self.averaging < 1, "in [0, 1)")
+        self._check("foresight", 0 <= self.foresight <= 1, "in [0, 1]")
         self._check(
             "meta_optimizer",
             self.meta_optimizer in ("adam", "rmsprop"),
@@ -121,6 +134,14 @@ class MetaConfig:
         array, where whole vectors are computed at once.
         """
         return min(128, max(4, round(self.work / dimension / 4) * 4))
+
+    def changed(self) -> dict:
+        """The settings that are not the defaults."""
+        return {
+            field.name: getattr(self, field.name)
+            for field in dataclasses.fields(self)
+            if getattr(self, field.name) != field.default
+        }
 
     def to_json(self) -> str:
         """The record as JSON."""

@@ -6,6 +6,7 @@ networks: networks on real data that are in no set, beside Adam.
 Prints tables; the last line is JSON.
 """
 
+import hashlib
 import json
 import pathlib
 import tempfile
@@ -17,6 +18,7 @@ from tqdm import tqdm
 import problems
 from hrnn_opt import HierarchicalRNN, weights
 from training import checkpoints, corpus, networks
+from training.results import Results
 from training.rules import Hierarchical
 from training.tables import table
 
@@ -41,6 +43,11 @@ SEEDS = flags.DEFINE_integer(
     "seeds", 3, "`networks`: runs of each.", lower_bound=1
 )
 ONLY = flags.DEFINE_string("only", None, "Only rows or networks named so.")
+RESULTS = flags.DEFINE_string(
+    "results",
+    None,
+    "`networks`: a CSV file that finished runs are added to and taken from.",
+)
 BEST = flags.DEFINE_bool(
     "best", True, "`networks`: also find Adam's best learning rate."
 )
@@ -119,13 +126,19 @@ def run_networks() -> dict:
                 keras.optimizers.Adam(rate)
             )
     names = selected(networks.TARGETS)
+    results = Results(RESULTS.value)
+    digest = hashlib.sha256(vector.tobytes()).hexdigest()[:12]
     losses = {}
     jobs = [
         (n, o, s) for n in names for o in makers for s in range(SEEDS.value)
     ]
     for name, optimizer, seed in tqdm(jobs, unit="run"):
-        losses[name, optimizer, seed] = networks.train(
-            networks.TARGETS[name], makers[optimizer](), milestones, seed
+        who = f"own {digest}" if optimizer == "own" else optimizer
+        losses[name, optimizer, seed] = results.get(
+            f"{name}; {who}; seed {seed}; steps {milestones}",
+            lambda name=name, optimizer=optimizer, seed=seed: networks.train(
+                networks.TARGETS[name], makers[optimizer](), milestones, seed
+            ),
         )
     return report_networks(names, list(makers), milestones, losses)
 

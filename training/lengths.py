@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import tensorflow as tf
 
 from problems import draws
@@ -19,9 +20,28 @@ def segments(seed, config: MetaConfig):
     return 1 + tf.cast(tf.round(extra), tf.int32)
 
 
+def segments_between(seed, config: MetaConfig):
+    """Number of segments without derivatives after an unroll."""
+    extra = exponential(seed, (), config.mean_between) / config.segment
+    return tf.cast(tf.round(extra), tf.int32)
+
+
 def unrolls(seed, count: int, mean):
     """Number of unrolls of `count` problems: 1 + Exp(mean), rounded."""
     return 1 + tf.cast(tf.round(exponential(seed, (count,), mean)), tf.int32)
+
+
+def shares(steps: int, foresight: float) -> np.ndarray:
+    """Weights of the steps' own derivatives in an unroll's meta-gradient.
+
+    1, then falling to 0 over the last `foresight` of the unroll: a shorter
+    step always pays at once where gradients are noisy, and what it costs comes
+    later than the end (short-horizon bias; Wu et al., 2018).
+    """
+    left = np.arange(steps, 0, -1, "float32")
+    if not foresight:
+        return np.ones_like(left)
+    return np.minimum(1.0, left / np.float32(foresight * steps))
 
 
 def mean_unrolls(config: MetaConfig, iteration: int) -> float:

@@ -56,10 +56,14 @@ class Run:
             step.warm_up(vector, fresh)
             return row.name
 
-        with concurrent.futures.ThreadPoolExecutor(workers) as executor:
+        executor = concurrent.futures.ThreadPoolExecutor(workers)
+        try:
             jobs = [executor.submit(one, row) for row in self.rows]
             for job in concurrent.futures.as_completed(jobs):
                 yield job.result()
+        finally:
+            # Whoever stops listening does not wait for the rows to come.
+            executor.shutdown(cancel_futures=True)
 
     def choose(self, iteration: int) -> Row:
         """The row of a meta-iteration, by the set's weights."""

@@ -1,5 +1,6 @@
 """One meta-iteration: the meta-gradient of one unroll of one family."""
 
+import math
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,16 +18,18 @@ from training.unroll import Unroll
 STORED_BYTES = 300e6
 """States of an unroll that are kept; segments beyond are computed again."""
 
-DIVERGED = 23.0
-"""An instance is given up once its log loss is so far above the start's."""
+DIVERGED = 3.0
+"""An instance is given up once its log loss is so far above the start's: what
+led there has been seen, and from there on there is little to learn."""
 
 
 class Statistics(NamedTuple):
     """What one meta-iteration was like; means over instances unless said."""
 
     meta_loss: Any  # Equation 14 over this unroll
-    final: Any  # log loss after the unroll, relative to the start's
+    final: Any  # log loss at the end, relative to the start's
     segments: Any  # of the unroll
+    between: Any  # segments without derivatives that followed
     age: Any  # unrolls before this one
     norm: Any  # of the meta-gradient, before it is clipped
     sensitivity: Any  # median of the largest of each instance
@@ -78,7 +81,7 @@ class MetaStep:
         Returns:
             The meta-gradient [M], the trajectories afterwards, `Statistics`.
         """
-        number, renewing, seed = self._plan_traced(draws.as_seed(seed))
+        number, between, renewing, seed = self._plan_traced(draws.as_seed(seed))
         old = self.nursery.renew(trajectories, vector, renewing, mean_unrolls)
         firsts = [
             tf.constant(self.config.segment * k) for k in range(int(number))
@@ -103,7 +106,9 @@ class MetaStep:
         def states(k):
             return kept[k] or forward(starts[k], firsts[k]).states
 
-        everyone = tf.ones((self.count,))
+        # Of each instance's log loss at every step, in their average.
+        share = 1.0 / (self.config.segment * len(firsts))
+        everyone = tf.fill((self.count,), share)
         back = self._back(vector, old, states, seed, firsts, state, everyone)
         dropped = 0
         if not np.isfinite(back[0]).all():
@@ -123,16 +128,22 @@ class MetaStep:
                 seed,
                 firsts,
                 state,
-                tf.cast(keep, tf.float32),
+                share * tf.cast(keep, tf.float32),
             )
         log_losses = tf.concat(values, axis=0)
+        last = log_losses[-1]
+        for k in range(int(between)):
+            first = tf.constant(self.config.segment * (len(firsts) + k))
+            later = forward(state, first)
+            state, last = later.state, later.values[-1]
         return self._finish_traced(
             vector,
             old,
             state,
             average_log_loss(log_losses, old.first),
-            log_losses[-1],
+            last,
             number,
+            between,
             *back,
             tf.constant(dropped),
         )
@@ -152,15 +163,20 @@ class MetaStep:
         )  # fmt: skip
         self._finish_traced(
             vector, trajectories, segment.state, weight, weight,
-            tf.constant(1), *back, tf.constant(0),
+            tf.constant(1), tf.constant(0), *back, tf.constant(0),
         )  # fmt: skip
         done = trajectories._replace(left=tf.zeros_like(trajectories.left))
         self.nursery.renew(done, vector, seed, 1.0)
 
     def _plan(self, seed):
-        """Number of segments, and the seeds of renewal and of the unroll."""
-        first, second, third = draws.split(seed, 3)
-        return lengths.segments(first, self.config), second, third
+        """Numbers of segments, and the seeds of renewal and of the steps."""
+        first, second, third, fourth = draws.split(seed, 4)
+        return (
+            lengths.segments(first, self.config),
+            lengths.segments_between(second, self.config),
+            third,
+            fourth,
+        )
 
     def _back(self, vector, old, states, seed, firsts, last, weight):
         """All segments, from the last to the first."""
@@ -168,6 +184,9 @@ class MetaStep:
         cotangent = tf.nest.map_structure(tf.zeros_like, last)
         largest = tf.zeros((self.count,))
         clipped = tf.zeros((self.count,), tf.int32)
+        steps = (len(firsts), self.config.segment)
+        shares = lengths.shares(math.prod(steps), self.config.foresight)
+        shares = tf.constant(np.reshape(shares, steps))
         for k in reversed(range(len(firsts))):
             extra, cotangent, norm, number = self.unroll.backward(
                 vector,
@@ -178,6 +197,7 @@ class MetaStep:
                 firsts[k],
                 cotangent,
                 weight,
+                shares[k],
             )
             gradient += extra
             largest = tf.maximum(largest, norm)
@@ -185,14 +205,15 @@ class MetaStep:
         return gradient, cotangent, largest, clipped
 
     def _finish(
-        self, vector, old, state, meta_losses, last, number, gradient,
-        cotangent, largest, clipped, dropped,
+        self, vector, old, state, meta_losses, last, number, between,
+        gradient, cotangent, largest, clipped, dropped,
     ):  # fmt: skip
         """The mean meta-gradient, the new trajectories and the statistics."""
         gradient += self._start_product(vector, old, cotangent)
-        scale = tf.cast(self.count * self.config.segment * number, tf.float32)
+        steps = tf.cast(self.count * self.config.segment * number, tf.float32)
         finite = tf.reduce_all(tf.math.is_finite(gradient))
-        gradient = tf.where(finite, gradient / scale, tf.zeros_like(gradient))
+        gradient /= self.count
+        gradient = tf.where(finite, gradient, tf.zeros_like(gradient))
         final = last - old.first
         lost = ~(final < DIVERGED)
         new = old._replace(
@@ -204,10 +225,11 @@ class MetaStep:
             meta_loss=tf.reduce_mean(meta_losses),
             final=tf.reduce_mean(final),
             segments=number,
+            between=between,
             age=tf.reduce_mean(tf.cast(old.age, tf.float32)),
             norm=tf.norm(gradient),
             sensitivity=tf.sort(largest)[self.count // 2],
-            clipped=tf.cast(tf.reduce_sum(clipped), tf.float32) / scale,
+            clipped=tf.cast(tf.reduce_sum(clipped), tf.float32) / steps,
             dropped=tf.where(finite, dropped, self.count),
             diverged=tf.reduce_sum(tf.cast(lost, tf.int32)),
             step_length=tf.reduce_mean(self.rule.step_length(state)),

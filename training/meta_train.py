@@ -6,6 +6,8 @@ Run it again with the same folder to go on. All settings of
 elsewhere), `meta_train.csv`, `held_out.csv`, `events` for TensorBoard.
 """
 
+import training.kept_compilations  # noqa: F401, I001 (before TensorFlow)
+
 import csv
 import dataclasses
 import json
@@ -19,7 +21,6 @@ from tqdm import tqdm
 import problems
 from hrnn_opt.config import RULE_VERSION
 from training import checkpoints
-from training.compiled import keep_compilations
 from training.config import MetaConfig
 from training.held_out import RIVALS, HeldOut
 from training.local import Run
@@ -46,11 +47,6 @@ ROWS = flags.DEFINE_list(
 )
 START = flags.DEFINE_string(
     "start", None, "A checkpoint of another run to start a new run from."
-)
-CACHE = flags.DEFINE_string(
-    "compilation_cache",
-    "~/.cache/hrnn_opt/xla",
-    "Where XLA's programs are kept for the next start; empty: nowhere.",
 )
 CORES = flags.DEFINE_integer("cores", 1, "To use; 0 uses all.", lower_bound=0)
 
@@ -115,11 +111,11 @@ def selected(rows: tuple) -> tuple:
     return tuple(row._replace(weight=row.weight / total) for row in kept)
 
 
-def prepare(folder: pathlib.Path) -> tuple[Run, float]:
-    """The run, new or where it stopped, and the seconds it took so far."""
+def prepare(folder: pathlib.Path) -> tuple[Run, dict]:
+    """The run, new or where it stopped, and what is known of it so far."""
     config = settings(folder)
     rows = selected(problems.meta_training_set(config.ensemble))
-    run, seconds = Run(Hierarchical(), rows, config), 0.0
+    run, info = Run(Hierarchical(), rows, config), {}
     found = checkpoints.newest(folder)
     if found is None and START.value:
         found = checkpoints.read(START.value)
@@ -132,20 +128,29 @@ def prepare(folder: pathlib.Path) -> tuple[Run, float]:
                 f"Received: version {info['rule_version']}"
             )
         run.restore(arrays)
-        seconds = info["seconds"]
         logging.info("Going on at meta-iteration %d.", run.state.iteration)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.json").write_text(config.to_json() + "\n")
-    return run, seconds
-
-
-def save(folder: pathlib.Path, run: Run, seconds: float):
-    """The checkpoint with the pool, and the small one."""
-    info = {
+    stages, settings_now = info.get("stages", []), config.changed()
+    if not stages or stages[-1]["settings"] != settings_now:
+        start = {"from": run.state.iteration, "settings": settings_now}
+        stages = [*stages, start]
+    return run, {
         "rule_version": RULE_VERSION,
         "rule_config": dataclasses.asdict(run.rule.config),
-        "config": json.loads(run.config.to_json()),
-        "seconds": seconds,
+        "config": json.loads(config.to_json()),
+        "stages": stages,
+        "seconds": info.get("seconds", 0.0),
+        "core_seconds": info.get("core_seconds", 0.0),
+    }
+
+
+def save(folder: pathlib.Path, run: Run, info: dict, telemetry: Telemetry):
+    """The checkpoint with the pool, and the small one."""
+    telemetry.flush()
+    info = info | {
+        "seconds": telemetry.seconds,
+        "core_seconds": telemetry.core_seconds,
     }
     checkpoints.save(
         folder, run.state.iteration, run.arrays(), info, KEEP.value
@@ -182,13 +187,11 @@ def main(argv):
     """Meta-trains until the time is up or a signal comes."""
     if len(argv) > 1:
         raise app.UsageError(f"Only flags are taken. Received: {argv[1:]}")
-    if CACHE.value:
-        keep_compilations(CACHE.value)
     if CORES.value:
         tf.config.threading.set_intra_op_parallelism_threads(CORES.value)
         tf.config.threading.set_inter_op_parallelism_threads(CORES.value)
     folder = pathlib.Path(TRAIN_DIR.value)
-    run, seconds = prepare(folder)
+    run, info = prepare(folder)
     stop = []
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.append(True))
@@ -202,8 +205,9 @@ def main(argv):
     if EVALUATE_SECONDS.value:
         held_out = HeldOut(run.rule, run.rows, run.config)
     telemetry = Telemetry(
-        folder, run.state.iteration, seconds, MAX_SECONDS.value
-    )
+        folder, run.state.iteration, info["seconds"], MAX_SECONDS.value,
+        info["core_seconds"],
+    )  # fmt: skip
     saved = evaluated = telemetry.elapsed
     while not stop:
         if MAX_SECONDS.value and telemetry.elapsed >= MAX_SECONDS.value:
@@ -217,14 +221,12 @@ def main(argv):
         )
         now = telemetry.elapsed
         if now - saved >= SAVE_SECONDS.value:
-            save(folder, run, telemetry.seconds)
-            telemetry.flush()
+            save(folder, run, info, telemetry)
             saved = now
         if held_out and now - evaluated >= EVALUATE_SECONDS.value:
             evaluate(folder, run, held_out, telemetry)
             evaluated = telemetry.elapsed
-    telemetry.flush()
-    save(folder, run, telemetry.seconds)
+    save(folder, run, info, telemetry)
     if held_out and not stop:
         evaluate(folder, run, held_out, telemetry)
     telemetry.close()

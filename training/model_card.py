@@ -15,6 +15,7 @@ import numpy as np
 from absl import app, flags
 
 from hrnn_opt import weights
+from hrnn_opt.config import RULE_VERSION
 from training import checkpoints
 from training.rules import RuleConfig
 
@@ -38,10 +39,26 @@ def provenance(arrays: dict, info: dict) -> dict:
         "meta_iterations": int(arrays["state/iteration"]),
         "inner_steps": int(arrays["state/inner_steps"]),
         "seconds": round(info["seconds"]),
-        "command": "python -m training.meta_train --train_dir=DIR "
-        f"--ensemble={config['ensemble']} --seed={config['seed']}",
+        "core_seconds": round(info["core_seconds"]),
+        "stages": info["stages"],
         "config": config,
     }
+
+
+def commands(stages: list) -> list[str]:
+    """What was run, stage after stage."""
+    lines = []
+    for stage in stages:
+        flags_ = [f"--{k}={v}" for k, v in stage["settings"].items()]
+        start = ["--start=small.npz"] * bool(lines)
+        lines.append(
+            " ".join(
+                ["python -m training.meta_train --train_dir=DIR"]
+                + start + flags_
+            )
+            + f"  # from meta-iteration {stage['from']:,}"
+        )  # fmt: skip
+    return lines
 
 
 def smooth(values: np.ndarray, window: int) -> np.ndarray:
@@ -106,9 +123,16 @@ def card(name: str, facts: dict, rule: RuleConfig, evaluations) -> str:
         "| --- | --- |",
         f"| meta-iterations | {facts['meta_iterations']:,} |",
         f"| inner steps | {facts['inner_steps']:,} |",
-        f"| wall time, one core | {facts['seconds'] / 3600:.2f} h |",
+        f"| wall time | {facts['seconds'] / 3600:.2f} h |",
+        f"| computing time | {facts['core_seconds'] / 3600:.2f} core-hours |",
         f"| seed | {facts['seed']} |",
-        f"| command | `{facts['command']}` |",
+        f"| rule version | {RULE_VERSION} |",
+        "",
+        "Commands, one after another:",
+        "",
+        "```sh",
+        *commands(facts["stages"]),
+        "```",
         "",
         "The shipped vector is the running average of the meta-parameters.",
         "",

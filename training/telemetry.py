@@ -21,11 +21,15 @@ class Telemetry:
             the run, whose meta-iterations will be done again, are dropped.
         seconds: time that the run has taken so far.
         limit: of this part of the run in seconds, or None.
+        core_seconds: of computing that the run has taken so far.
     """
 
-    def __init__(self, folder, iteration: int, seconds: float, limit):
+    def __init__(
+        self, folder, iteration: int, seconds: float, limit, core_seconds=0.0
+    ):
         folder = pathlib.Path(folder)
         self._earlier, self._limit = seconds, limit
+        self._core_start = time.process_time() - core_seconds
         self._path = folder / "meta_train.csv"
         self._keep_lines_before(iteration)
         self._file = self._path.open("a", newline="")
@@ -55,6 +59,11 @@ class Telemetry:
     def seconds(self) -> float:
         """Time that the whole run has taken, earlier parts included."""
         return self._earlier + self.elapsed
+
+    @property
+    def core_seconds(self) -> float:
+        """Computing time of the whole run, without that of compiling."""
+        return time.process_time() - self._core_start
 
     @property
     def elapsed(self) -> float:

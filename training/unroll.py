@@ -139,7 +139,7 @@ class Unroll:
         )
 
     def _backward(
-        self, vector, data, states, lr, seed, first, cotangent, weight
+        self, vector, data, states, lr, seed, first, cotangent, weight, shares
     ):
         """Vector-Jacobian product of the segment.
 
@@ -151,7 +151,8 @@ class Unroll:
             seed: that `forward` was given.
             first: that `forward` was given.
             cotangent: of the state after the segment.
-            weight: of each instance's sum of values, [B].
+            weight: of each instance's values, [B].
+            shares: of every step's own derivative in the meta-gradient, [T].
 
         Returns:
             The meta-gradient [M], the cotangent of the state before the
@@ -217,7 +218,10 @@ class Unroll:
                 output_gradients=bar,
                 unconnected_gradients=tf.UnconnectedGradients.ZERO,
             )
-            gradient = [a + b for a, b in zip(gradient, extra, strict=True)]
+            share = shares[n]
+            gradient = [
+                a + share * b for a, b in zip(gradient, extra, strict=True)
+            ]
             return back + 1, bar, gradient, tf.maximum(largest, norm), clipped
 
         _, bar, gradient, largest, clipped = tf.while_loop(

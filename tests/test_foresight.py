@@ -1,0 +1,119 @@
+"""Against short sight: what the last steps do counts less; growing old."""
+
+import numpy as np
+import tensorflow as tf
+
+from tests.meta_cases import (
+    FAMILY,
+    TINY,
+    Traced,
+    assert_near,
+    by_tape,
+    case,
+    meta_vector,
+)
+from training import lengths
+from training.config import MetaConfig
+from training.meta_step import MetaStep
+from training.rules import Hierarchical
+
+COUNT, SEED = 4, 11
+WEIGHT = np.ones(3, "float32")
+RULE = Hierarchical(TINY)
+VECTOR = meta_vector(RULE)
+
+
+def test_a_step_without_a_share_is_as_if_its_numbers_were_constants():
+    """Its state's derivative stays: earlier steps see through it."""
+    given = case(FAMILY, steps=2)
+    segment = given.forward()
+    zeros = tf.nest.map_structure(tf.zeros_like, given.state)
+    both, bar, *_ = given.backward(segment.states, zeros, WEIGHT)
+    first, same, *_ = given.backward(
+        segment.states, zeros, WEIGHT, shares=[1.0, 0.0]
+    )
+    last, *_ = given.backward(segment.states, zeros, WEIGHT, shares=[0.0, 1.0])
+    assert_near(first + last, both)
+    assert_near(tf.nest.flatten(same), tf.nest.flatten(bar))
+    # The last step's own derivative, from where the first one led.
+    one = given.forward().states
+    middle = tf.nest.pack_sequence_as(given.state, [leaf[1] for leaf in one])
+    wanted, *_ = by_tape(given, middle, range(1, 2), zeros, WEIGHT)
+    assert_near(last, wanted)
+
+
+def made(**settings):
+    config = MetaConfig(
+        segment=3, mean_steps=6.0, clip_step=0.0, lowest_rate=1e-3,
+        highest_rate=0.1, **settings,
+    )  # fmt: skip
+    step = MetaStep(RULE, FAMILY, COUNT, config)
+    step.unroll = Traced(RULE, FAMILY, 3, config.epsilon)
+    return step
+
+
+def test_foresight_weighs_the_steps_of_the_whole_unroll():
+    step = made(foresight=1.0)
+    fresh = step.nursery.draw(VECTOR, 3, 10.0)
+    gradient, _, statistics = step(VECTOR, fresh, SEED, 10.0)
+    plain, _, _ = made()(VECTOR, fresh, SEED, 10.0)
+    segments = int(statistics.segments)
+    assert segments > 1
+    # By hand, from the derivatives of each step alone.
+    total = 0.0
+    for n in range(3 * segments):
+        share = np.zeros((segments, 3), "float32")
+        share[n // 3, n % 3] = lengths.shares(3 * segments, 1.0)[n]
+        total += alone(step, fresh, statistics, share)
+    start = plain - sum(
+        alone(step, fresh, statistics, np.eye(1, 3 * segments, n))
+        for n in range(3 * segments)
+    )
+    assert_near(gradient, total + start, 1e-3)
+
+
+def alone(step, fresh, statistics, shares):
+    """The meta-gradient under given shares, without the initial state's."""
+    segments = int(statistics.segments)
+    shares = np.reshape(shares, (segments, 3)).astype("float32")
+    *_, seed = step._plan_traced(tf.constant([0, SEED]))
+    state, kept = fresh.state, []
+    for k in range(segments):
+        segment = step.unroll.forward(
+            VECTOR, fresh.data, state, fresh.lr, seed, tf.constant(3 * k)
+        )
+        kept.append(segment.states)
+        state = segment.state
+    bar = tf.nest.map_structure(tf.zeros_like, state)
+    gradient = 0.0
+    for k in reversed(range(segments)):
+        extra, bar, *_ = step.unroll.backward(
+            VECTOR, fresh.data, kept[k], fresh.lr, seed, tf.constant(3 * k),
+            bar, tf.ones(COUNT), tf.constant(shares[k]),
+        )  # fmt: skip
+        gradient += extra
+    return gradient / (COUNT * 3 * segments)
+
+
+def test_growing_old_between_unrolls():
+    """The gradient is the same; the state is that of more steps."""
+    ageing, plain = made(mean_between=30.0), made()
+    fresh = ageing.nursery.draw(VECTOR, 3, 10.0)
+    gradient, old, statistics = ageing(VECTOR, fresh, SEED, 10.0)
+    wanted, new, _ = plain(VECTOR, fresh, SEED, 10.0)
+    between, segments = int(statistics.between), int(statistics.segments)
+    assert between > 1
+    np.testing.assert_array_equal(gradient, wanted)
+    *_, seed = plain._plan_traced(tf.constant([0, SEED]))
+    state = new.state
+    for k in range(between):
+        state = plain.unroll.forward(
+            VECTOR, fresh.data, state, fresh.lr, seed,
+            tf.constant(3 * (segments + k)),
+        ).state  # fmt: skip
+    for a, b in zip(
+        tf.nest.flatten(old.state), tf.nest.flatten(state), strict=True
+    ):
+        np.testing.assert_array_equal(a, b)
+    np.testing.assert_array_equal(old.left, new.left)
+    np.testing.assert_array_equal(old.age, new.age)

@@ -1,0 +1,46 @@
+"""Results of long comparisons, kept as they come.
+
+A CSV file, one line a finished job: a comparison that was interrupted, or one
+with other weights against the same rivals, goes on with what is missing.
+"""
+
+import csv
+import pathlib
+
+
+class Results:
+    """What jobs gave, by their keys.
+
+    Args:
+        path: of the file, made when the first result comes; None keeps nothing
+            beyond the process.
+
+    Raises:
+        ValueError: a line of the file is not a key and numbers.
+    """
+
+    def __init__(self, path=None):
+        self._path = None if path is None else pathlib.Path(path)
+        self._found = {}
+        if self._path is None or not self._path.exists():
+            return
+        with self._path.open(newline="") as file:
+            for number, line in enumerate(csv.reader(file), 1):
+                try:
+                    key, *values = line
+                    self._found[key] = [float(value) for value in values]
+                except ValueError as error:
+                    raise ValueError(
+                        f"Line {number} of {self._path} must be a key and "
+                        f"numbers. Received: {line}"
+                    ) from error
+
+    def get(self, key: str, job) -> list[float]:
+        """The result of a job; `job()` is called if there is none yet."""
+        if key not in self._found:
+            self._found[key] = [float(value) for value in job()]
+            if self._path is not None:
+                self._path.parent.mkdir(parents=True, exist_ok=True)
+                with self._path.open("a", newline="") as file:
+                    csv.writer(file).writerow([key, *self._found[key]])
+        return self._found[key]
