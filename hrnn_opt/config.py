@@ -6,7 +6,7 @@ A set of meta-parameters belongs to one configuration; both travel together.
 
 import dataclasses
 
-RULE_VERSION = 1
+RULE_VERSION = 2
 """Changes whenever the same weights would give another trajectory."""
 
 

@@ -47,9 +47,9 @@ class Sensed(NamedTuple):
     """What `sense` hands on."""
 
     x: Any  # [inputs, ...]      of the Parameter RNN
-    d: Any  # [directions, ...]  0 where no gradient was seen yet
+    d: Any  # [directions, ...]  0 where there is no gradient
     u: Any  # [directions, ...]  exp(eta) d
-    seen: Any  # [1, ...]        1 where a gradient was seen
+    moving: Any  # [1, ...]      1 where there is a gradient
 
 
 def initial_param_state(config: RuleConfig, meta: MetaParameters, shape):
@@ -105,6 +105,12 @@ def sense(
 ) -> tuple[ParamState, Sensed]:
     """Eqs. 1-4, 10, 13, 7-9: everything that is element-wise.
 
+    Differs from the paper: an element whose gradient is exactly zero does not
+    move in this step and keeps its step length. It learns nothing of either
+    (a unit that is dead, an input that is always zero, a row of an embedding
+    that is not in the minibatch), so that what it did on its own would go on
+    for ever.
+
     Args:
         config: the features in use.
         meta: the meta-parameters.
@@ -130,15 +136,16 @@ def sense(
         x.append(features.relative_log_step(state.eta_bar, mean_eta_bar))
     x = ops.concatenate(x, axis=0)
     h = gru(meta.param_gru, x, state.h, bias)
-    seen = features.seen(r)
+    moving = ops.logical_and(features.seen(r), ops.not_equal(g, 0))
     d, eta = readout.outputs(meta, h, m)
-    d = ops.where(seen, d, ops.zeros_like(d))
+    d = ops.where(moving, d, ops.zeros_like(d))
     u, eta_bar = d, None
     if config.direction_length:
         if config.relative_learning_rate:
+            eta = ops.where(moving, eta, ops.zeros_like(eta))
             gamma = ops.sigmoid(meta.step_momentum[0])
             eta, eta_bar = step_length.update_log_step(
-                state.eta_bar, eta, gamma
+                state.eta_bar, mean_eta_bar, eta, gamma
             )
         if config.attention:
             c = meta.attention_offset[0]
@@ -146,7 +153,7 @@ def sense(
             eta = ops.concatenate([eta, eta_phi], axis=0)
         u = step_length.unscaled_step(d, eta)
     new = ParamState(h, g_bar, r, eta_bar)
-    return new, Sensed(x, d, u, ops.cast(seen, d.dtype))
+    return new, Sensed(x, d, u, ops.cast(moving, d.dtype))
 
 
 def totals(param: ParamState, sensed: Sensed, total):
@@ -158,15 +165,15 @@ def totals(param: ParamState, sensed: Sensed, total):
         total: sums [F, R, width, ...] over each tensor or row.
 
     Returns:
-        One after another: new h and x, d^2, number of parameters that have
-        seen a gradient. `split_totals` tells them apart.
+        One after another: new h and x, d^2, number of parameters that
+        have a gradient. `split_totals` tells them apart.
     """
-    sums = (param.h, sensed.x, sensed.d * sensed.d, sensed.seen)
+    sums = (param.h, sensed.x, sensed.d * sensed.d, sensed.moving)
     return ops.concatenate([total(value) for value in sums], axis=0)
 
 
 def split_totals(config: RuleConfig, sums):
-    """The sums of [h, x], of d^2 and of seen, from `totals`."""
+    """The sums of [h, x], of d^2 and of moving, from `totals`."""
     h_x = config.param_units + config.inputs
     return sums[:h_x], sums[h_x:-1], sums[-1:]
 
@@ -177,7 +184,7 @@ def step_scales(config: RuleConfig, d_squared, count, lr):
     Args:
         config: the features in use.
         d_squared: sums of d^2, [directions, T, ...].
-        count: number of parameters that have seen a gradient, [1, T, ...].
+        count: number of parameters that have a gradient, [1, T, ...].
         lr: learning rate, a scalar or [...].
     """
     if not config.direction_length:

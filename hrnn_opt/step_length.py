@@ -5,20 +5,31 @@ from keras import ops
 from hrnn_opt.numerics import safe_divide, safe_sqrt
 
 
-def update_log_step(eta_bar, delta_eta, gamma):
+SPREAD = 5.0
+"""Largest distance of a parameter's eta_bar from the mean of all: a factor of
+150. Without a limit, parameters whose gradients are tiny but of one sign (those
+of a unit that has died, say) lengthen their steps for ever; one in a thousand
+is enough to ruin a network, and no problem that small shows it."""
+
+
+def update_log_step(eta_bar, mean_eta_bar, delta_eta, gamma):
     """Eqs. 7-8: eta = eta_bar + delta_eta; eta_bar <- moving average of eta.
 
     Differs from the paper, where the two are circular as printed: eta is
     relative to the *old* average, and scales the step of the same iteration.
+    And the old average counts as no further than `SPREAD` from the mean.
 
     Args:
         eta_bar: average log step length, relative to the learning rate.
+        mean_eta_bar: its mean over all parameters of the problem.
         delta_eta: the RNN's change.
         gamma: momentum of the average, in (0, 1).
 
     Returns:
         eta, and the new eta_bar.
     """
+    relative = ops.clip(eta_bar - mean_eta_bar, -SPREAD, SPREAD)
+    eta_bar = mean_eta_bar + relative
     eta = eta_bar + delta_eta
     return eta, gamma * eta_bar + (1 - gamma) * eta
 
@@ -37,7 +48,7 @@ def step_scale(sum_of_squares, count, lr):
     """lr / rms(d), which makes Eqs. 5-6 of `unscaled_step`; 0 where d = 0.
 
     Differs from the paper: as printed (norm / N_t) a step would be larger by
-    sqrt(N_t). Only elements that have seen a gradient count.
+    sqrt(N_t). Only elements that have a gradient count.
 
     Args:
         sum_of_squares: of d over the tensor.

@@ -91,6 +91,12 @@ _NETWORKS = (
         6,
         anywhere(MLP((4, 12, 12, 2), "tanh", regression=True)),
     ),
+    (
+        "mlp_regression_normalized",
+        6,
+        anywhere(MLP((10, 24, 24, 1), "gelu", True, regression=True)),
+    ),
+    ("mlp_sparse", 5, anywhere(MLP((24, 24, 24, 6), "relu", sparse=True))),
     ("convnet", 6, anywhere(ConvNet())),
     ("convnet_large", 2, anywhere(ConvNet((8, 16), 10))),
     ("recurrent", 5, anywhere(Recurrent())),

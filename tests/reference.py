@@ -131,6 +131,12 @@ def directions(weights, new_h, m, shortcut):
     return d
 
 
+def bounded(eta_bar, mean_eta_bar):
+    """Average log step lengths no further than 5 from their mean."""
+    away = eta_bar - mean_eta_bar
+    return mean_eta_bar + np.sign(away) * np.minimum(np.abs(away), 5.0)
+
+
 def log_step(weights, new_h, eta_bar):
     """Eqs. 13 and 7: eta = eta_bar + w_e h + b_e."""
     delta_eta = weights["step_kernel"] @ new_h + weights["step_bias"]
@@ -143,11 +149,11 @@ def log_step_average(weights, eta_bar, eta):
     return gamma * eta_bar + (1.0 - gamma) * eta
 
 
-def scaled_step(lr, eta, d, seen):
-    """Eqs. 5 and 6: lr exp(eta) d / rms(d), the rms over seen elements."""
-    if not seen.any():
+def scaled_step(lr, eta, d, moving):
+    """Eqs. 5 and 6: lr exp(eta) d / rms(d), over elements with gradients."""
+    if not moving.any():
         return np.zeros_like(d)
-    rms = np.sqrt(np.sum(d[seen] ** 2) / np.sum(seen))
+    rms = np.sqrt(np.sum(d[moving] ** 2) / np.sum(moving))
     if rms == 0:
         return np.zeros_like(d)
     return lr * np.exp(eta) * (d / rms)
@@ -352,7 +358,7 @@ class ReferenceOptimizer:
         h_tensor = self.h_tensor[:, t] if self.use_tensor else None
         h = np.zeros_like(self.h[t])
         g_bar, r = np.zeros_like(self.g_bar[t]), np.zeros_like(self.r[t])
-        eta, eta_bar, seen = np.zeros(n), np.zeros(n), np.zeros(n, bool)
+        eta, eta_bar, moving = np.zeros(n), np.zeros(n), np.zeros(n, bool)
         x, d = [], np.zeros([len(weights["direction_kernel"]), n])
         for i in range(n):
             old_h, old_r = self.h[t][:, i], self.r[t][:, i]
@@ -361,16 +367,19 @@ class ReferenceOptimizer:
             old_g_bar = self.g_bar[t][:, i]
             g_bar[:, i] = gradient_average(g[i], old_g_bar, old_r, beta_g)
             r[:, i] = root_mean_square(g[i], g_bar[:, i], old_r, beta_l)
-            seen[i] = is_seen(r[:, i])
+            moving[i] = is_seen(r[:, i]) and g[i] != 0
             m = g_bar[:, i]
             if config.dynamic_input_scaling:
                 m = scaled_average(g_bar[:, i], r[:, i])
             x.append(self._features(m, r[:, i], old_eta_bar - eta_mean))
+            old_eta_bar = bounded(old_eta_bar, eta_mean)
             h[:, i] = param_rnn(weights, x[i], old_h, h_tensor, self.h_global)
-            if seen[i]:
+            if moving[i]:
                 d[:, i] = directions(weights, h[:, i], m, config.shortcut)
             if config.direction_length:
                 eta[i] = log_step(weights, h[:, i], old_eta_bar)
+            if self.use_eta_bar and not moving[i]:
+                eta[i] = old_eta_bar
             if self.use_eta_bar:
                 eta_bar[i] = log_step_average(weights, old_eta_bar, eta[i])
         self.h[t], self.g_bar[t], self.r[t] = h, g_bar, r
@@ -383,5 +392,5 @@ class ReferenceOptimizer:
             if config.attention:  # Eq. 9: eta_phi = eta_theta + c
                 eta_of.append(eta + weights["attention_offset"][0])
             pairs = zip(eta_of, d, strict=True)
-            steps = [scaled_step(lr, e, row, seen) for e, row in pairs]
+            steps = [scaled_step(lr, e, row, moving) for e, row in pairs]
         return steps[0], steps[-1], np.stack(x, axis=1)

@@ -142,10 +142,17 @@ def test_relative_log_step():
 
 
 def test_log_step_is_relative_to_the_old_average():
-    eta, eta_bar = step_length.update_log_step(constant(2.0), 1.0, 0.75)
+    eta, eta_bar = step_length.update_log_step(constant(2.0), 0.5, 1.0, 0.75)
     assert_close(eta, 3)
     assert_close(eta_bar, 0.75 * 2 + 0.25 * 3)
     assert_close(step_length.attended_log_step(eta, -0.5), 2.5)
+
+
+def test_log_steps_stay_near_their_mean():
+    old = constant(-9.0, -4.0, 0.0, 6.0, 6.5)
+    eta, eta_bar = step_length.update_log_step(old, 1.0, 0.5, 0.75)
+    assert_close(eta, [-3.5, -3.5, 0.5, 6.5, 6.5])
+    assert_close(eta_bar, [-3.875, -3.875, 0.125, 6.125, 6.125])
 
 
 def test_step_has_the_root_mean_square_of_its_length():

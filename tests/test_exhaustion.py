@@ -21,8 +21,8 @@ def with_step_lengths(state, eta_bar):
 def step_lengths():
     """Of one instance as ever, of one partly dead, of one that is dead."""
     eta_bar = np.zeros((12, 3), "float32")
-    eta_bar[:3, 1] = -16.0
-    eta_bar[:, 2] = -20.0
+    eta_bar[:3, 1] = -10.0
+    eta_bar[:, 2] = -14.0
     return eta_bar
 
 

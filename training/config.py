@@ -73,7 +73,7 @@ class MetaConfig:
     )
     revival: float = _setting(
         0.0,
-        "Weight of a penalty on log step lengths below -12 in the objective: "
+        "Weight of a penalty on log step lengths below -6 in the objective: "
         "steps that died have no other derivative. Not in the paper.",
     )
     clip: float = _setting(

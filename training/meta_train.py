@@ -133,7 +133,11 @@ def prepare(folder: pathlib.Path) -> tuple[Run, dict]:
     (folder / "config.json").write_text(config.to_json() + "\n")
     stages, settings_now = info.get("stages", []), config.changed()
     if not stages or stages[-1]["settings"] != settings_now:
-        start = {"from": run.state.iteration, "settings": settings_now}
+        start = {
+            "from": run.state.iteration,
+            "rule_version": RULE_VERSION,
+            "settings": settings_now,
+        }
         stages = [*stages, start]
     return run, {
         "rule_version": RULE_VERSION,

@@ -133,15 +133,15 @@ class Hierarchical:
         return tf.reduce_mean(state.memory.param.eta_bar, axis=(0, 1, 2))
 
     def exhaustion(self, state):
-        """How far log step lengths are below -12, mean over parameters, [B].
+        """How far log step lengths are below -6, mean over parameters, [B].
 
-        A step length of 6e-6 times the initial learning rate: where so short a
-        step is right, nothing is lost by a longer one that is still lost in
-        rounding; where it is not, no derivative would ever say so.
+        Where shorter steps still help, they lower the log loss by more than a
+        small multiple of this; where they do not, no derivative of the loss
+        would ever tell that longer ones are missing.
         """
         if not tf.is_tensor(state.memory.param.eta_bar):
             return tf.zeros(state.theta.shape[-1:])
-        below = tf.nn.relu(-12.0 - state.memory.param.eta_bar)
+        below = tf.nn.relu(-6.0 - state.memory.param.eta_bar)
         return tf.reduce_mean(below, axis=(0, 1, 2))
 
     def skipped(self, state):

@@ -51,6 +51,17 @@ def weights(seed, count: int, shapes) -> tuple:
     return tuple(tensors)
 
 
+def presence(seed, shape):
+    """Zeros and ones [count, rows, inputs], with a frequency for each input.
+
+    Frequencies are uniform in [0, 1], but one in six is zero.
+    """
+    first, second = draws.split(seed, 2)
+    count, _, inputs = shape
+    frequency = draws.uniform(first, (count, 1, inputs), -0.2, 1.0)
+    return tf.cast(draws.uniform(second, shape) < frequency, tf.float32)
+
+
 def clusters(seed, count: int, rows: int, classes: int, shape):
     """Points around class centres: x [count, rows, *shape], labels.
 

@@ -19,7 +19,10 @@ class MLP(DataSet):
         activation: a key of `layers.ACTIVATIONS`.
         normalized: whether hidden layers have layer normalization.
         regression: whether it learns a random network's outputs, with noise,
-            by squared error; otherwise it classifies clusters.
+            by squared error; otherwise it classifies clusters. The
+            noise, from 0.1 to 1, is drawn for each instance.
+        sparse: whether inputs are zero more or less often, each feature with
+            its own frequency, and one in six always.
         rows: of each data set.
     """
 
@@ -27,6 +30,7 @@ class MLP(DataSet):
     activation: str = "relu"
     normalized: bool = False
     regression: bool = False
+    sparse: bool = False
     rows: int = 128
 
     minimum = None
@@ -45,6 +49,7 @@ class MLP(DataSet):
         parts = ["mlp", self.activation]
         parts += ["regression"] * self.regression
         parts += ["normalized"] * self.normalized
+        parts += ["sparse"] * self.sparse
         return "_".join(parts)
 
     @property
@@ -61,14 +66,18 @@ class MLP(DataSet):
 
     def draw(self, seed, count):
         """Data, minibatch sizes and initial weights."""
-        points, teacher, noise, start, rest = draws.split(seed, 5)
+        points, teacher, noise, start, zeros, rest = draws.split(seed, 6)
         inputs, outputs = self.widths[0], self.widths[-1]
         if self.regression:
             x = draws.normal(points, (count, self.rows, inputs))
             y = self._outputs(layers.weights(teacher, count, self.shapes), x)
-            y += 0.1 * draws.normal(noise, y.shape)
+            spread, noise = draws.split(noise, 2)
+            sd = draws.log_uniform(spread, (count, 1, 1), 0.1, 1.0)
+            y += sd * draws.normal(noise, y.shape)
         else:
             x, y = layers.clusters(points, count, self.rows, outputs, (inputs,))
+        if self.sparse:
+            x *= layers.presence(zeros, x.shape)
         start = layers.weights(start, count, self.shapes)
         return data_set(rest, x, y, start)
 
