@@ -4,7 +4,6 @@ from keras import ops
 
 from hrnn_opt.numerics import safe_divide, safe_sqrt
 
-
 SPREAD = 5.0
 """Largest distance of a parameter's eta_bar from the mean of all: a factor of
 150. Without a limit, parameters whose gradients are tiny but of one sign (those

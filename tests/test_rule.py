@@ -132,8 +132,13 @@ def largest(value, segments):
     return np.concatenate([np.full_like(p, p.max()) for p in parts], axis=-1)
 
 
-def compare(config, shapes, step, dtype="float64", rtol=1e-9, atol=1e-12):
-    """Runs both; `atol` is relative to the field's largest in its tensor."""
+def compare(
+    config, shapes, step, dtype="float64", rtol=1e-9, atol=1e-12, spread=0.0
+):
+    """Runs both; `atol` is relative to the field's largest in its tensor.
+
+    Log step lengths start up to `spread` from their mean.
+    """
     rng = np.random.default_rng(2)
     thetas = [rng.normal(size=shape).astype(dtype) for shape in shapes]
     vector = noisy_vector(config, dtype=dtype)
@@ -146,6 +151,14 @@ def compare(config, shapes, step, dtype="float64", rtol=1e-9, atol=1e-12):
     start = flatten(thetas)
     theta = phi = start
     state = rule.initial_state(config, meta, segments)
+    if spread:
+        reference.eta_bar = [
+            rng.uniform(-spread, spread, theta.size) for theta in thetas
+        ]
+        eta_bar = tf.reshape(
+            flatten(reference.eta_bar), state.param.eta_bar.shape
+        )
+        state = state._replace(param=state.param._replace(eta_bar=eta_bar))
     for n, gradients in enumerate(draw_gradients(shapes, dtype)):
         reference.apply(gradients)
         g, lr = flatten(gradients), tf.constant(learning_rate(n), dtype)
@@ -171,6 +184,11 @@ def compare(config, shapes, step, dtype="float64", rtol=1e-9, atol=1e-12):
 @pytest.mark.parametrize("shapes", SHAPES)
 def test_eager(shapes):
     compare(RuleConfig(), SHAPES[shapes], rule.step)
+
+
+def test_step_lengths_far_from_their_mean():
+    """They are brought back to 5 from it, in a step of their own or not."""
+    compare(RuleConfig(), MIXED, rule.step, spread=12.0)
 
 
 @pytest.mark.parametrize("ablation", ABLATIONS)

@@ -142,6 +142,27 @@ def test_unseen_parameters_stay_and_do_not_count():
     assert_same([run.phi.numpy()[unseen]], [start()[unseen]])
 
 
+def test_parameters_without_a_gradient_stay_as_they_are():
+    """However consistent their last gradients were."""
+    run = Run(start())
+    gradients = draw_gradients(8)
+    for g in np.abs(gradients[:4]):
+        run.step(g)
+    silent = np.array([1, 5, 10, 11])  # the last tensor as a whole
+    theta, eta_bar = run.theta.numpy(), run.state.param.eta_bar.numpy()
+    assert np.any(eta_bar) and np.any(run.theta != run.phi)
+    for g in gradients[4:]:
+        g[silent] = 0
+        run.step(g)
+        np.testing.assert_array_equal(run.theta.numpy()[silent], theta[silent])
+        np.testing.assert_array_equal(run.phi.numpy()[silent], theta[silent])
+        found = run.state.param.eta_bar.numpy()
+        np.testing.assert_allclose(
+            found.ravel()[silent], eta_bar.ravel()[silent], 1e-12
+        )
+        assert np.all(np.delete(found != eta_bar, silent))
+
+
 def test_order_of_tensors_does_not_matter():
     order = [2, 0, 3, 1]
     parts = np.split(np.arange(sum(SIZES)), np.cumsum(SIZES)[:-1])
