@@ -94,7 +94,7 @@ _NETWORKS = (
     (
         "mlp_regression_normalized",
         6,
-        anywhere(MLP((10, 24, 24, 1), "gelu", True, regression=True)),
+        anywhere(MLP((10, 24, 24, 1), "gelu", True, regression=True, rows=400)),
     ),
     ("mlp_sparse", 5, anywhere(MLP((24, 24, 24, 6), "relu", sparse=True))),
     ("convnet", 6, anywhere(ConvNet())),

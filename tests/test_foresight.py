@@ -117,3 +117,35 @@ def test_growing_old_between_unrolls():
         np.testing.assert_array_equal(a, b)
     np.testing.assert_array_equal(old.left, new.left)
     np.testing.assert_array_equal(old.age, new.age)
+
+
+def test_disturbed_instances_have_other_step_lengths():
+    """All of one instance by the same factor; fresh ones are left alone."""
+    step = made(disturbed=1.0)
+    old = step.nursery.draw(VECTOR, 3, 10.0)
+    old = old._replace(age=tf.constant([1, 0, 2, 3]))
+    new = step.nursery.disturb(old, tf.constant([0, 7]))
+    before, after = (x.state.memory.param.eta_bar.numpy() for x in (old, new))
+    change = (after - before).reshape(-1, COUNT)
+    np.testing.assert_allclose(change, change[:1].repeat(len(change), 0))
+    assert change[0, 1] == 0
+    assert np.all(np.delete(change[0], 1))
+    assert change.min() >= -6 and change.max() <= 1
+    same = new.state.memory.param._replace(
+        eta_bar=old.state.memory.param.eta_bar
+    )
+    for a, b in zip(same, old.state.memory.param, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_as_many_are_disturbed_as_asked():
+    drawn = made().nursery.draw(VECTOR, 3, 10.0)
+    old = drawn._replace(age=tf.ones(COUNT, tf.int32))
+    assert made().nursery.disturb(old, tf.constant([0, 7])) is old
+    nursery, changed = made(disturbed=0.25).nursery, 0
+    for n in range(200):
+        new = nursery.disturb(old, tf.constant([1, n]))
+        eta_bar = new.state.memory.param.eta_bar[0, 0, 0]
+        changed += np.count_nonzero(eta_bar)
+    # Standard deviation of the count of 800: 12.
+    assert abs(changed - 200) < 60

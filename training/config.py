@@ -71,6 +71,12 @@ class MetaConfig:
         "derivatives falls to 0 at the end: of what the last ones do, the "
         "unroll sees too little. 0 weighs all alike. Not in the paper.",
     )
+    disturbed: float = _setting(
+        0.0,
+        "Share of unrolls of an instance that begin with all step lengths "
+        "multiplied by exp(uniform(-6, 1)): a rule that only knows a course "
+        "by heart does not find back. Not in the paper.",
+    )
     revival: float = _setting(
         0.0,
         "Weight of a penalty on log step lengths below -6 in the objective: "
@@ -108,6 +114,7 @@ class MetaConfig:
         for name in ("clip", "clip_step", "revival", "mean_between"):
             self._check(name, getattr(self, name) >= 0, "0 or positive")
         self._check("averaging", 0 <= self.averaging < 1, "in [0, 1)")
+        self._check("disturbed", 0 <= self.disturbed <= 1, "in [0, 1]")
         self._check("foresight", 0 <= self.foresight <= 1, "in [0, 1]")
         self._check(
             "meta_optimizer",

@@ -81,8 +81,11 @@ class MetaStep:
         Returns:
             The meta-gradient [M], the trajectories afterwards, `Statistics`.
         """
-        number, between, renewing, seed = self._plan_traced(draws.as_seed(seed))
+        number, between, renewing, disturbing, seed = self._plan_traced(
+            draws.as_seed(seed)
+        )
         old = self.nursery.renew(trajectories, vector, renewing, mean_unrolls)
+        old = self.nursery.disturb(old, disturbing)
         firsts = [
             tf.constant(self.config.segment * k) for k in range(int(number))
         ]
@@ -169,13 +172,12 @@ class MetaStep:
         self.nursery.renew(done, vector, seed, 1.0)
 
     def _plan(self, seed):
-        """Numbers of segments, and the seeds of renewal and of the steps."""
-        first, second, third, fourth = draws.split(seed, 4)
+        """Numbers of segments; seeds of renewal, disturbance and steps."""
+        first, second, *others = draws.split(seed, 5)
         return (
             lengths.segments(first, self.config),
             lengths.segments_between(second, self.config),
-            third,
-            fourth,
+            *others,
         )
 
     def _back(self, vector, old, states, seed, firsts, last, weight):

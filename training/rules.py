@@ -132,6 +132,14 @@ class Hierarchical:
             return tf.zeros(state.theta.shape[-1:])
         return tf.reduce_mean(state.memory.param.eta_bar, axis=(0, 1, 2))
 
+    def lengthened(self, state, change):
+        """The state with `change` [B] added to all log step lengths."""
+        param = state.memory.param
+        if not tf.is_tensor(param.eta_bar):
+            return state
+        param = param._replace(eta_bar=param.eta_bar + change)
+        return state._replace(memory=state.memory._replace(param=param))
+
     def exhaustion(self, state):
         """How far log step lengths are below -6, mean over parameters, [B].
 

@@ -11,6 +11,10 @@ from training.compiled import Compiled
 from training.config import MetaConfig
 from training.meta_objective import log_loss
 
+DISTURBANCE = (-6.0, 1.0)
+"""Range of changes of the log step lengths: further down, where progress stops,
+than up, where little is needed to blow up."""
+
 
 class Trajectories(NamedTuple):
     """B instances of a family, being trained by a rule."""
@@ -38,6 +42,7 @@ class Nursery:
         self.config = config
         self._draw_traced = Compiled(self._draw)
         self._renew_traced = Compiled(self._renew)
+        self._disturb_traced = Compiled(self._disturb)
 
     def begin(self, vector, data):
         """The state before the first step, of fresh instances."""
@@ -56,6 +61,19 @@ class Nursery:
             return old
         mean = tf.constant(mean_unrolls, tf.float32)
         return self._renew_traced(old, vector, draws.as_seed(seed), mean)
+
+    def disturb(self, old: Trajectories, seed) -> Trajectories:
+        """Some of those that are under way get other step lengths."""
+        if not self.config.disturbed:
+            return old
+        return self._disturb_traced(old, seed)
+
+    def _disturb(self, old, seed):
+        first, second = draws.split(seed, 2)
+        chosen = draws.uniform(first, (self.count,)) < self.config.disturbed
+        change = draws.uniform(second, (self.count,), *DISTURBANCE)
+        change = tf.where(chosen & (old.age > 0), change, 0.0)
+        return old._replace(state=self.rule.lengthened(old.state, change))
 
     def _draw(self, vector, seed, mean_unrolls):
         first, second, third = draws.split(seed, 3)
