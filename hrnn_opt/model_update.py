@@ -57,7 +57,7 @@ def update_model(
                 shift = slots.holds_theta_as_float() * slots.offset(t)
                 phi = ops.cast(backend.read(variable), slots.dtype) + shift
                 variable.assign(ops.cast(phi, variable.dtype))
-        slots.holds_theta.assign(ops.zeros_like(slots.holds_theta))
+        slots.holds_theta.assign(0)
 
     backend.run_if(finite, step, assigned)
     slots.skipped.assign(
