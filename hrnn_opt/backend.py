@@ -103,6 +103,35 @@ def has_value(variable) -> bool:
     return NAME != "jax" or variable._value is not None
 
 
+# Keras's type promotion knows 64 bits on TensorFlow only: elsewhere many of its
+# functions round to float32. Operators (`@`, `/`) do not.
+
+
+def tanh(x):
+    """tanh x in the precision of x."""
+    return jax.numpy.tanh(x) if NAME == "jax" else keras.ops.tanh(x)
+
+
+def maximum(a, b):
+    """The larger of each pair, in the precision of a and b."""
+    return torch.maximum(a, b) if NAME == "torch" else keras.ops.maximum(a, b)
+
+
+def segment_sum(rows, owner, count: int):
+    """Sums the rows [R, ...] of each owner, [count, ...], in their precision.
+
+    Args:
+        rows: a tensor.
+        owner: numbers from 0 to count - 1, a NumPy array [R].
+        count: number of owners.
+    """
+    if NAME != "torch":
+        return keras.ops.segment_sum(rows, owner, count)
+    sums = rows.new_zeros((count, *rows.shape[1:]))
+    owner = torch.as_tensor(owner, device=rows.device)
+    return sums.index_add_(0, owner, rows)
+
+
 def densify(gradient):
     """An ordinary tensor of a gradient that may be sparse."""
     if NAME == "tensorflow" and isinstance(gradient, tf.IndexedSlices):

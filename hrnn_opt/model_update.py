@@ -116,7 +116,7 @@ def _sense(config, slots, targets, plan, meta_vector, grads, bias):
     u, row_sums = zip(*results, strict=True)
     owner = np.concatenate([chunk.owner for chunk in plan.chunks])
     by_row = ops.transpose(ops.concatenate(row_sums, axis=-1))
-    return u, ops.transpose(ops.segment_sum(by_row, owner, len(targets)))
+    return u, ops.transpose(backend.segment_sum(by_row, owner, len(targets)))
 
 
 def _move(config, slots, targets, plan, u, rows):
