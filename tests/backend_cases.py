@@ -97,7 +97,9 @@ class Stepper:
         self.optimizer = HierarchicalRNN(RATE, weights=weights, **kwargs)
         self.optimizer.swapped_by_callback = True
         self.optimizer.build(self.variables)
-        self._apply = self._compiled() if mode == "jit" else self.optimizer.apply
+        self._apply = (
+            self._compiled() if mode == "jit" else self.optimizer.apply
+        )
 
     def _compiled(self):
         import jax
@@ -141,6 +143,14 @@ def numpy(tensor):
     return keras.ops.convert_to_numpy(tensor)
 
 
+def by_tensor(thetas):
+    """What each step gave, as one array a tensor: {name: [steps, ...]}."""
+    return {
+        name: np.stack([step[t] for step in thetas])
+        for t, name in enumerate(SHAPES)
+    }
+
+
 def trajectory(weights, dtype, mode):
     """20 steps on tensors of odd shapes: theta after each.
 
@@ -153,8 +163,7 @@ def trajectory(weights, dtype, mode):
             stepper.optimizer.swap_to_theta()
         stepper.step(grads)
         thetas.append(stepper.theta())
-    arrays = dict(zip(SHAPES, map(np.stack, zip(*thetas)), strict=True))
-    return arrays | {"skipped": stepper.optimizer.skipped_steps}
+    return by_tensor(thetas) | {"skipped": stepper.optimizer.skipped_steps}
 
 
 def large(weights, dtype, mode):
