@@ -9,6 +9,8 @@ if NAME == "tensorflow":
     from tensorflow.python.ops import control_flow_util
 elif NAME == "jax":
     import jax
+elif NAME == "torch":
+    import torch
 
 
 def compile_function(function):
@@ -22,41 +24,69 @@ def compile_function(function):
     return jax.jit(function) if NAME == "jax" else function
 
 
-def one_program() -> bool:
-    """Whether what is being traced ends up in one compiled program."""
-    if NAME == "tensorflow":
-        if tf.executing_eagerly():
-            return False
-        return control_flow_util.GraphOrParentsInXlaContext(
-            tf.compat.v1.get_default_graph()
-        )
-    return NAME == "jax"
+def uncompiled(function):
+    """Keeps a function out of `torch.compile`, which would need minutes for it.
 
-
-def run_if(condition, function, variables):
-    """Runs `function`, which assigns `variables`, only if `condition` holds.
-
-    JAX has no conditional assignment: there both values are computed.
+    With `jit_compile=True` PyTorch then compiles the model around it.
     """
-    if NAME == "tensorflow" and not tf.executing_eagerly():
-        tf.cond(condition, lambda: [function(), 0][1], lambda: 0)
-    elif NAME != "jax":
-        if condition:
-            function()
-    else:
-        old = [variable.value for variable in variables]
-        function()
-        for variable, value in zip(variables, old, strict=True):
-            variable.assign(jax.numpy.where(condition, variable.value, value))
+    return torch.compiler.disable(function) if NAME == "torch" else function
 
 
 def executing_eagerly() -> bool:
     """Whether values can be read now, in host code."""
-    return NAME != "tensorflow" or tf.executing_eagerly()
+    if NAME == "tensorflow":
+        return tf.executing_eagerly()
+    # Inside `jax.jit` even a constant is traced.
+    return NAME != "jax" or not _traced(jax.numpy.zeros(()))
+
+
+def one_program() -> bool:
+    """Whether what is being traced ends up in one compiled program."""
+    if executing_eagerly():
+        return False
+    return NAME == "jax" or control_flow_util.GraphOrParentsInXlaContext(
+        tf.compat.v1.get_default_graph()
+    )
+
+
+def _traced(value) -> bool:
+    return isinstance(value, jax.core.Tracer)
+
+
+def run_if(condition, function, variables):
+    """Runs `function`, which assigns `variables`, only if `condition` holds."""
+    if NAME == "tensorflow" and not tf.executing_eagerly():
+        tf.cond(condition, lambda: [function(), 0][1], lambda: 0)
+    elif NAME == "jax" and _traced(condition):
+        _assign_if(condition, function, variables)
+    elif condition:
+        function()
+
+
+def _assign_if(condition, function, variables):
+    """`run_if` for JAX, where a branch may only return values.
+
+    The branch assigns, returns what it assigned, and leaves the variables as it
+    found them. A `where` over all values took three times as long on a CPU.
+    """
+    old = [variable.value for variable in variables]
+
+    def assign(values):
+        for variable, value in zip(variables, values, strict=True):
+            variable.assign(value)
+
+    def branch():
+        try:
+            function()
+            return [variable.value for variable in variables]
+        finally:
+            assign(old)
+
+    assign(jax.lax.cond(condition, branch, lambda: old))
 
 
 def read(variable):
-    """The value now, as a tensor.
+    """The value now, as a tensor without derivatives.
 
     `ops.convert_to_tensor` gives the variable itself on TensorFlow, whose
     value is another one after the next assignment.
@@ -64,7 +94,42 @@ def read(variable):
     if NAME == "tensorflow":
         value = getattr(variable, "value", variable)
         return tf.convert_to_tensor(value() if callable(value) else value)
-    return keras.ops.convert_to_tensor(variable)
+    value = keras.ops.convert_to_tensor(variable)
+    return value.detach() if NAME == "torch" else value
+
+
+def has_value(variable) -> bool:
+    """False after an error in `fit` on JAX, whose trainer moves values out."""
+    return NAME != "jax" or variable._value is not None
+
+
+# Keras's type promotion knows 64 bits on TensorFlow only: elsewhere many of its
+# functions round to float32. Operators (`@`, `/`) do not.
+
+
+def tanh(x):
+    """tanh x in the precision of x."""
+    return jax.numpy.tanh(x) if NAME == "jax" else keras.ops.tanh(x)
+
+
+def maximum(a, b):
+    """The larger of each pair, in the precision of a and b."""
+    return torch.maximum(a, b) if NAME == "torch" else keras.ops.maximum(a, b)
+
+
+def segment_sum(rows, owner, count: int):
+    """Sums the rows [R, ...] of each owner, [count, ...], in their precision.
+
+    Args:
+        rows: a tensor.
+        owner: numbers from 0 to count - 1, a NumPy array [R].
+        count: number of owners.
+    """
+    if NAME != "torch":
+        return keras.ops.segment_sum(rows, owner, count)
+    sums = rows.new_zeros((count, *rows.shape[1:]))
+    owner = torch.as_tensor(owner, device=rows.device)
+    return sums.index_add_(0, owner, rows)
 
 
 def densify(gradient):
@@ -72,6 +137,20 @@ def densify(gradient):
     if NAME == "tensorflow" and isinstance(gradient, tf.IndexedSlices):
         return tf.convert_to_tensor(gradient)
     return gradient
+
+
+def check_float64(dtype: str):
+    """Refuses float64 where JAX would compute in float32.
+
+    Raises:
+        ValueError: names the setting.
+    """
+    if (dtype, NAME) == ("float64", "jax") and not jax.config.jax_enable_x64:
+        raise ValueError(
+            "HierarchicalRNN needs jax.config.update('jax_enable_x64', True) "
+            "for variables of float64: JAX rounds them to float32 otherwise. "
+            "Received: jax_enable_x64=False"
+        )
 
 
 def check_strategy():

@@ -5,7 +5,8 @@ Features lead: g is [1, ..., n]; g_bar, r, m are [S, ..., n].
 
 from keras import ops
 
-from hrnn_opt.numerics import smallest_normal
+from hrnn_opt import backend
+from hrnn_opt.numerics import mean, smallest_normal
 
 LOGIT_RANGE = 60.0
 """sigmoid(-60) = 9e-27: beyond, its square roots lose their derivatives."""
@@ -52,12 +53,12 @@ def root_mean_square(g, g_bar, r, decay, first):
     Differs from the paper: `g_bar` is the new average of Eq. 1, and the first
     non-zero gradient sets r to abs(g).
     """
-    larger = ops.stop_gradient(ops.maximum(r, ops.abs(g_bar)))
+    larger = ops.stop_gradient(backend.maximum(r, ops.abs(g_bar)))
     nonzero = larger >= smallest_normal(larger.dtype)
     scale = 1 / ops.where(nonzero, larger, ops.ones_like(larger))
     old, new = r * scale, g_bar * scale
-    mean = decay * old * old + (1 - decay) * new * new
-    root = ops.sqrt(ops.where(nonzero, mean, ops.ones_like(mean)))
+    square = decay * old * old + (1 - decay) * new * new
+    root = ops.sqrt(ops.where(nonzero, square, ops.ones_like(square)))
     root = ops.where(nonzero, larger, ops.zeros_like(larger)) * root
     return ops.where(first, ops.abs(g), root)
 
@@ -92,7 +93,7 @@ def relative_log_magnitude(r):
     """
     _, size, change = _relative(r)
     log_lam = 2 * (ops.log(size) + change - change * change / 2)
-    relative = log_lam - ops.mean(log_lam, axis=0, keepdims=True)
+    relative = log_lam - mean(log_lam, axis=0)
     return ops.where(seen(r), relative, ops.zeros_like(relative))
 
 

@@ -4,6 +4,7 @@ from typing import Any, NamedTuple
 
 from keras import ops
 
+from hrnn_opt import backend
 from hrnn_opt.numerics import column, linear
 
 
@@ -36,5 +37,5 @@ def gru(p: GRUParameters, x, h, bias=None):
     driven = linear(p.input_kernel, x) + offset
     gates = ops.sigmoid(driven[: 2 * units] + linear(p.gate_kernel, h))
     z, k = gates[:units], gates[units:]
-    c = ops.tanh(driven[2 * units :] + linear(p.candidate_kernel, k * h))
+    c = backend.tanh(driven[2 * units :] + linear(p.candidate_kernel, k * h))
     return z * h + (1 - z) * c

@@ -5,10 +5,8 @@ Tensor states are [Q, T, ...], the global state is [G, 1, ...].
 
 from typing import Any, NamedTuple
 
-from keras import ops
-
 from hrnn_opt.gru import gru
-from hrnn_opt.numerics import linear
+from hrnn_opt.numerics import linear, mean
 
 
 class SharedState(NamedTuple):
@@ -48,5 +46,7 @@ def step_shared(meta, shared: SharedState, mean_h_x) -> SharedState:
     h_tensor = gru(meta.tensor_gru, mean_h_x, shared.h_tensor, bias)
     if shared.h_global is None:
         return SharedState(h_tensor, None)
-    mean = ops.mean(h_tensor, axis=1, keepdims=True)
-    return SharedState(h_tensor, gru(meta.global_gru, mean, shared.h_global))
+    over_tensors = mean(h_tensor, axis=1)
+    return SharedState(
+        h_tensor, gru(meta.global_gru, over_tensors, shared.h_global)
+    )

@@ -106,6 +106,7 @@ class HierarchicalRNN(keras.optimizers.Optimizer):
 
     # One step.
 
+    @backend.uncompiled
     def apply(self, grads, trainable_variables=None):
         """As in Keras; constraints act on theta.
 
@@ -130,6 +131,7 @@ class HierarchicalRNN(keras.optimizers.Optimizer):
     def _backend_apply_gradients(self, grads, trainable_variables):
         """As in Keras, which goes on to apply constraints: to theta."""
         super()._backend_apply_gradients(grads, trainable_variables)
+        self._shift_averages_on_jax()
         for t, variable in self._constrained(grads, trainable_variables):
             variable.assign(self._shifted(variable, t, -1))
 
@@ -203,6 +205,16 @@ class HierarchicalRNN(keras.optimizers.Optimizer):
         for v in trainable_variables:
             v.assign(self._shifted(v, self._get_variable_index(v), 1))
 
+    def _shift_averages_on_jax(self):
+        """There Keras writes averages into variables without the hook above."""
+        frequency = self.ema_overwrite_frequency
+        if backend.NAME != "jax" or not (self.use_ema and frequency):
+            return
+        overwritten = ops.equal((self.iterations + 1) % frequency, 0)
+        for t, v in enumerate(self._trainable_variables):
+            phi = self._shifted(v, t, 1)
+            v.assign(ops.where(overwritten, phi, backend.read(v)))
+
     # The swap between phi and theta, in host code.
 
     @property
@@ -254,7 +266,7 @@ class HierarchicalRNN(keras.optimizers.Optimizer):
 
     def finalize_variable_values(self, var_list):
         """The end of `fit`: theta (or its average) stays in the variables."""
-        if self.built:
+        if self.built and backend.has_value(self._slots.holds_theta):
             self.swap_to_theta()
             self._warn_of_skips()
         super().finalize_variable_values(var_list)

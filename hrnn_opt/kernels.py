@@ -66,7 +66,7 @@ def sense_chunk(
         if filled is not None:
             column = ops.arange(shape[-1], dtype="int32")
             x = x * ops.cast(column < ops.expand_dims(filled, -1), x.dtype)
-        flat = ops.matmul(ops.reshape(x, (-1, shape[-1])), ones)
+        flat = ops.reshape(x, (-1, shape[-1])) @ ones
         return ops.reshape(flat, x.shape[:2])
 
     sums = rule.totals(new, sensed, total)

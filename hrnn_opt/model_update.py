@@ -44,7 +44,11 @@ def update_model(
         idle: the other ones' variables, by number.
         lr: learning rate, a scalar.
     """
-    grads = [_flat(t.gradient, slots.dtype) for t in targets]
+    sizes = [slots.sizes[t.number] for t in targets]
+    grads = [
+        _flat(t.gradient, slots.dtype, size)
+        for t, size in zip(targets, sizes, strict=True)
+    ]
     finite = ops.all(ops.stack([ops.all(ops.isfinite(g)) for g in grads]))
     assigned = slots.changing([t.number for t in targets])
     assigned += [t.variable for t in targets] + list(idle.values())
@@ -57,7 +61,7 @@ def update_model(
                 shift = slots.holds_theta_as_float() * slots.offset(t)
                 phi = ops.cast(backend.read(variable), slots.dtype) + shift
                 variable.assign(ops.cast(phi, variable.dtype))
-        slots.holds_theta.assign(ops.zeros_like(slots.holds_theta))
+        slots.holds_theta.assign(0)
 
     backend.run_if(finite, step, assigned)
     slots.skipped.assign(
@@ -116,12 +120,15 @@ def _sense(config, slots, targets, plan, meta_vector, grads, bias):
     u, row_sums = zip(*results, strict=True)
     owner = np.concatenate([chunk.owner for chunk in plan.chunks])
     by_row = ops.transpose(ops.concatenate(row_sums, axis=-1))
-    return u, ops.transpose(ops.segment_sum(by_row, owner, len(targets)))
+    return u, ops.transpose(backend.segment_sum(by_row, owner, len(targets)))
 
 
 def _move(config, slots, targets, plan, u, rows):
     """Assigns the new phi and offsets."""
-    values = [_flat(backend.read(t.variable), slots.dtype) for t in targets]
+    values = [
+        _flat(backend.read(t.variable), slots.dtype, slots.sizes[t.number])
+        for t in targets
+    ]
     offsets = [slots.offsets[t.number] for t in targets]
     u = list(u)
     moved = [[None] * len(slots.states[t.number]) for t in targets]
@@ -168,8 +175,9 @@ def _assign_slots(chunk, slots, value):
         slots[p.tensor][p.number].assign(part)
 
 
-def _flat(tensor, dtype):
-    return ops.reshape(ops.cast(tensor, dtype), (-1,))
+def _flat(tensor, dtype, size):
+    """As [size]: the shape of what was a sparse gradient may be unknown."""
+    return ops.reshape(ops.cast(tensor, dtype), (size,))
 
 
 def _join_flat(chunk, flat):

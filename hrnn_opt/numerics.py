@@ -29,6 +29,11 @@ def smallest_normal(dtype) -> float:
     return 2.3e-308 if double else 1.2e-38
 
 
+def mean(x, axis: int):
+    """The mean over one axis, which stays. Keras's own is one of float32."""
+    return ops.sum(x, axis=axis, keepdims=True) / x.shape[axis]
+
+
 def linear(kernel, x):
     """W x over a leading feature axis: [o, f] and [f, ...] give [o, ...].
 
@@ -36,7 +41,7 @@ def linear(kernel, x):
     lie contiguous on the last ones.
     """
     shape = x.shape
-    y = ops.matmul(kernel, ops.reshape(x, (shape[0], -1)))
+    y = kernel @ ops.reshape(x, (shape[0], -1))
     return ops.reshape(y, (kernel.shape[0], *shape[1:]))
 
 
@@ -51,7 +56,7 @@ def column(vector, like):
     if len(like.shape) < 3:
         return column
     ones = ops.ones((1, like.shape[-1]), vector.dtype)
-    filled = ops.matmul(ops.reshape(vector, (-1, 1)), ones)
+    filled = ops.reshape(vector, (-1, 1)) @ ones
     return ops.reshape(filled, (*column.shape[:-1], -1))
 
 

@@ -23,7 +23,7 @@ def float_type(variables) -> str:
     """The state's type: float64 if a variable is, else float32.
 
     Raises:
-        ValueError: a variable does not hold floats.
+        ValueError: a variable does not hold floats, or JAX has no float64.
     """
     types = {}
     for variable in variables:
@@ -33,7 +33,9 @@ def float_type(variables) -> str:
                 "HierarchicalRNN trains variables of floats. Received: "
                 f"{variable.name} of dtype {types[variable.name]}"
             )
-    return "float64" if "float64" in types.values() else "float32"
+    dtype = "float64" if "float64" in types.values() else "float32"
+    backend.check_float64(dtype)
+    return dtype
 
 
 class Slots:
@@ -104,8 +106,9 @@ class Slots:
         return self._add_variable(
             shape=shape,
             dtype=dtype or self.dtype,
-            initializer=lambda shape, dtype: ops.broadcast_to(
-                ops.cast(value(), dtype), shape
+            # PyTorch cannot assign to what is only broadcast.
+            initializer=lambda shape, dtype: ops.copy(
+                ops.broadcast_to(ops.cast(value(), dtype), shape)
             ),
             name=name,
         )

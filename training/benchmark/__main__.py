@@ -1,6 +1,7 @@
 """`python -m training.benchmark SUITE [--flags]`; JSON on the last line.
 
-update: time and memory of one update, beside Keras's Adam.
+update: time and memory of one update, beside Keras's Adam, on the backend that
+KERAS_BACKEND names; the other suites need TensorFlow.
 problems: time to draw problems and to compute their gradients.
 meta: inner steps per second of whole meta-gradients, and compile times.
 """
@@ -81,7 +82,7 @@ def main(argv):
         raise app.UsageError(
             f"Name one suite of {', '.join(SUITES)}. Received: {argv[1:]}"
         )
-    from training.benchmark.update import use_cores
+    from training.benchmark.steps import use_cores
 
     use_cores(THREADS.value)
     print(json.dumps(SUITES[argv[1]]()))

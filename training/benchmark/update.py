@@ -1,30 +1,16 @@
 """Time and memory of one update, and how they grow (section 3.1.1)."""
 
-import os
 import statistics
 import time
 
 import keras
 import numpy as np
-import tensorflow as tf
 
 from hrnn_opt import HierarchicalRNN, RuleConfig
 from hrnn_opt.chunks import PIECE
 from training.benchmark.memory import Peak
+from training.benchmark.steps import BACKEND, MODES, device, new_step
 from training.tables import table
-
-GRAPH, JIT = "graph", "jit"
-
-
-def use_cores(count: int):
-    """Limits TensorFlow, and this process, to so many cores; 0 is all."""
-    if not count:
-        return
-    tf.config.threading.set_intra_op_parallelism_threads(count)
-    tf.config.threading.set_inter_op_parallelism_threads(count)
-    if hasattr(os, "sched_setaffinity"):
-        cores = sorted(os.sched_getaffinity(0))[:count]
-        os.sched_setaffinity(0, cores)
 
 
 class Update:
@@ -33,30 +19,38 @@ class Update:
     Args:
         optimizer: any Keras optimizer.
         variables: what it moves; gradients are random.
-        mode: "graph", as the default `fit` on a CPU, or "jit", as
-            `fit` with `jit_compile=True`.
+        mode: one of `steps.MODES`.
     """
 
     def __init__(self, optimizer, variables, mode: str):
         self.optimizer, self.variables = optimizer, variables
         rng = np.random.default_rng(0)
-        self.grads = [
-            tf.constant(rng.standard_normal(v.shape, "float32") * 1e-3)
+        grads = [
+            keras.ops.convert_to_tensor(
+                1e-3 * rng.standard_normal(v.shape, "float32")
+            )
             for v in variables
         ]
         # The benchmark never evaluates: no swap is missing.
         optimizer.swapped_by_callback = True
         optimizer.build(variables)
-        self._step = tf.function(
-            lambda: optimizer.apply(self.grads), jit_compile=mode == JIT
-        )
+        self._step = new_step(optimizer, variables, grads, mode)
 
     def seconds(self) -> float:
         """Time of one step."""
         start = time.perf_counter()
         self._step()
-        int(self.optimizer.iterations)
         return time.perf_counter() - start
+
+    def first(self) -> tuple[float, float]:
+        """Time of the first step, and the MB that two steps need meanwhile."""
+        with Peak() as peak:
+            seconds = self.seconds()
+            self.seconds()
+        # JAX knows exactly, on any device, and without its compiler's share.
+        if BACKEND == "jax":
+            return seconds, self._step.extra_bytes() / 1e6
+        return seconds, peak.megabytes
 
     def slot_bytes(self) -> int:
         """Bytes of all state that grows with the number of parameters."""
@@ -85,37 +79,40 @@ def _medians(updates, seconds: float) -> list[float]:
 
 def run(params: int, seconds: float) -> dict:
     """One tensor of `params` parameters: HierarchicalRNN beside Adam."""
-    rows, result = [], {"params": params}
-    for mode in (GRAPH, JIT):
+    rows = []
+    result = {"backend": BACKEND, "device": device(), "params": params}
+    for mode in MODES:
         ours = Update(HierarchicalRNN(), _variables([params]), mode)
         adam = Update(keras.optimizers.Adam(), _variables([params]), mode)
-        # The compiler's own memory is not the update's: the same programs,
-        # on a tensor of a few pieces, come first.
-        few = min(params, PIECE + params % PIECE)
-        compile_s = Update(HierarchicalRNN(), _variables([few]), mode).seconds()
-        with Peak() as peak:
-            compile_s += ours.seconds()
-            ours.seconds()
+        compile_s = 0.0
+        if BACKEND != "jax":
+            # The compiler's own memory is not the update's: the same programs,
+            # on a tensor of a few pieces, come first.
+            few = _variables([min(params, PIECE + params % PIECE)])
+            compile_s = Update(HierarchicalRNN(), few, mode).seconds()
+        first_s, peak_mb = ours.first()
+        compile_s += first_s
         adam.seconds()
         ns, adam_ns = (
             1e9 * s / params for s in _medians([ours, adam], seconds)
         )
         rows.append(
             [mode, f"{ns:.1f}", f"{adam_ns:.1f}", f"{ns / adam_ns:.0f}",
-             f"{ours.slot_bytes() / params:.1f}", f"{peak.megabytes:.0f}",
+             f"{ours.slot_bytes() / params:.1f}", f"{peak_mb:.0f}",
              f"{compile_s:.1f}"]
         )  # fmt: skip
-        suffix = "" if mode == GRAPH else "_jit"
+        suffix = "" if mode == MODES[0] else f"_{mode}"
         result |= {
             f"ns_per_param{suffix}": round(ns, 2),
             f"adam_ns_per_param{suffix}": round(adam_ns, 2),
             f"ratio{suffix}": round(ns / adam_ns, 1),
             f"slot_bytes_per_param{suffix}": ours.slot_bytes() / params,
-            f"peak_extra_mb{suffix}": round(peak.megabytes, 1),
+            f"peak_extra_mb{suffix}": round(peak_mb, 1),
             f"compile_s{suffix}": round(compile_s, 2),
         }
         del ours, adam
     print(f"\nOne update of {params:,} parameters in one tensor, float32")
+    print(f"{BACKEND}, {result['device']}")
     print(
         table(
             ["mode", "ns/param", "Adam ns/param", "ratio", "slot bytes/param",
@@ -146,8 +143,8 @@ def print_scaling(seconds: float):
         first = None
         for config, sizes in cases:
             optimizer = HierarchicalRNN(weights=None, config=config, seed=0)
-            update = Update(optimizer, _variables(sizes), GRAPH)
-            adam = Update(keras.optimizers.Adam(), _variables(sizes), GRAPH)
+            update = Update(optimizer, _variables(sizes), MODES[0])
+            adam = Update(keras.optimizers.Adam(), _variables(sizes), MODES[0])
             update.seconds(), adam.seconds()
             step, adam_step = _medians([update, adam], seconds)
             measured = step, update.slot_bytes()
@@ -193,16 +190,15 @@ def first_step(name: str) -> dict:
         )
     variables = architecture(weights=None).trainable_variables
     params = sum(int(np.prod(v.shape)) for v in variables)
-    update = Update(HierarchicalRNN(), variables, GRAPH)
-    with Peak() as peak:
-        first = update.seconds()
-        later = statistics.median(update.seconds() for _ in range(3))
+    update = Update(HierarchicalRNN(), variables, MODES[0])
+    first, peak_mb = update.first()
+    later = statistics.median(update.seconds() for _ in range(3))
     print(f"\n{name}: {params:,} parameters in {len(variables)} tensors")
     print(
         table(
             ["first step s", "later steps s", "ns/param", "peak extra MB"],
             [[f"{first:.1f}", f"{later:.2f}", f"{1e9 * later / params:.1f}",
-              f"{peak.megabytes:.0f}"]],
+              f"{peak_mb:.0f}"]],
         )
     )  # fmt: skip
     return {
@@ -210,5 +206,5 @@ def first_step(name: str) -> dict:
         "model_tensors": len(variables),
         "model_first_step_s": round(first, 1),
         "model_step_s": round(later, 3),
-        "model_peak_extra_mb": round(peak.megabytes, 1),
+        "model_peak_extra_mb": round(peak_mb, 1),
     }

@@ -1,0 +1,238 @@
+"""What the optimizer does to given gradients, on whichever backend runs.
+
+Keras fixes the backend at import, so `tests/test_backends.py` runs this, and
+`tests/backend_models.py`, in a process of its own for each backend, and
+compares the arrays. Nothing here imports TensorFlow.
+"""
+
+import keras
+import numpy as np
+
+from hrnn_opt import HierarchicalRNN, chunks
+
+BACKEND = keras.backend.backend()
+STEPS, BAD = 20, 9  # at step number BAD a gradient is not finite
+RATE = 0.125
+
+SHAPES = {
+    "scale": (),
+    "one": (1,),
+    "bias": (3,),
+    "kernel": (7, 5),
+    "filters": (2, 1, 3, 2),
+    "table": (11, 4),
+}
+LARGE = {"large": (2, chunks.PIECE // 2 + 617), "bias": (5,), "small": (40, 3)}
+
+AVERAGING = {
+    "use_ema": True,
+    "ema_momentum": 0.75,
+    "ema_overwrite_frequency": 3,
+}
+FEATURES = {
+    "clipnorm": {"clipnorm": 0.5},
+    "clipvalue": {"clipvalue": 0.25},
+    "global_clipnorm": {"global_clipnorm": 2.0},
+    "loss_scale": {"loss_scale_factor": 4.0},
+    "averages": {"use_ema": True, "ema_momentum": 0.75},
+    "overwritten": AVERAGING,
+    "accumulation": {"gradient_accumulation_steps": 3},
+    "constraints": {},
+    "all": AVERAGING
+    | {
+        "global_clipnorm": 2.0,
+        "weight_decay": 0.5,
+        "gradient_accumulation_steps": 2,
+    },
+}
+# Those whose code on JAX depends on values, which `jax.jit` only traces.
+TRACED = ("overwritten", "accumulation", "constraints", "all")
+
+
+def modes():
+    """Ways to make a step: on JAX also `stateless_apply` in `jax.jit`."""
+    return ("eager", "jit") if BACKEND == "jax" else ("eager",)
+
+
+def start(shapes):
+    """Initial values, multiples of 1/128: exact in bfloat16."""
+    rng = np.random.default_rng(1)
+    return [rng.integers(-128, 128, shape) / 128 for shape in shapes.values()]
+
+
+def gradients(shapes, steps=STEPS, seed=2):
+    """For each step one array a tensor, of sizes two decades apart.
+
+    Of a "table" a step sees few rows, and rows 2 and 5 are never seen.
+    """
+    rng = np.random.default_rng(seed)
+    every = []
+    for _ in range(steps):
+        step = [
+            10 ** rng.uniform(-1, 1) * rng.normal(size=shape)
+            for shape in shapes.values()
+        ]
+        if "table" in shapes:
+            unseen = rng.uniform(size=11) < 0.5
+            unseen[[2, 5]] = True
+            step[list(shapes).index("table")][unseen] = 0
+        every.append(step)
+    return every
+
+
+def with_a_bad_step(every):
+    """The same, with a NaN at step number `BAD`."""
+    every[BAD][-1].flat[-1] = np.nan
+    return every
+
+
+class Stepper:
+    """Variables, and an optimizer that moves them."""
+
+    def __init__(self, weights, shapes, dtype, mode, **kwargs):
+        self.variables = [
+            keras.Variable(value, dtype=dtype, name=name)
+            for name, value in zip(shapes, start(shapes), strict=True)
+        ]
+        self.optimizer = HierarchicalRNN(RATE, weights=weights, **kwargs)
+        self.optimizer.swapped_by_callback = True
+        self.optimizer.build(self.variables)
+        self._apply = (
+            self._compiled() if mode == "jit" else self.optimizer.apply
+        )
+
+    def _compiled(self):
+        import jax
+
+        step = jax.jit(self.optimizer.stateless_apply)
+        state = self.optimizer.variables
+
+        def apply(grads):
+            new, new_state = step(
+                [v.value for v in state],
+                grads,
+                [v.value for v in self.variables],
+            )
+            for variable, value in zip(
+                [*self.variables, *state], [*new, *new_state], strict=True
+            ):
+                variable.assign(value)
+
+        return apply
+
+    def step(self, gradients):
+        """Moves once."""
+        self._apply(
+            [
+                keras.ops.convert_to_tensor(g, dtype=v.dtype)
+                for g, v in zip(gradients, self.variables, strict=True)
+            ]
+        )
+
+    def theta(self):
+        """theta of each tensor, where the variables hold phi or theta."""
+        slots, held = self.optimizer._slots, not self.optimizer.holds_theta
+        return [
+            numpy(v).astype("float64") - held * numpy(slots.offset(t))
+            for t, v in enumerate(self.variables)
+        ]
+
+
+def numpy(tensor):
+    """As an array."""
+    return keras.ops.convert_to_numpy(tensor)
+
+
+def by_tensor(thetas):
+    """What each step gave, as one array a tensor: {name: [steps, ...]}."""
+    return {
+        name: np.stack([step[t] for step in thetas])
+        for t, name in enumerate(SHAPES)
+    }
+
+
+def trajectory(weights, dtype, mode):
+    """20 steps on tensors of odd shapes: theta after each.
+
+    With weight decay, one bad step, and once the variables hold theta.
+    """
+    stepper = Stepper(weights, SHAPES, dtype, mode, weight_decay=0.5)
+    thetas = []
+    for k, grads in enumerate(with_a_bad_step(gradients(SHAPES))):
+        if k == 12:
+            stepper.optimizer.swap_to_theta()
+        stepper.step(grads)
+        thetas.append(stepper.theta())
+    return by_tensor(thetas) | {"skipped": stepper.optimizer.skipped_steps}
+
+
+def large(weights, dtype, mode):
+    """20 steps with a tensor of two pieces: the last theta."""
+    stepper = Stepper(weights, LARGE, dtype, mode, weight_decay=0.5)
+    for grads in with_a_bad_step(gradients(LARGE)):
+        stepper.step(grads)
+    arrays = dict(zip(LARGE, stepper.theta(), strict=True))
+    return arrays | {"skipped": stepper.optimizer.skipped_steps}
+
+
+def feature(weights, name, mode):
+    """8 steps with a feature of Keras's optimizers: theta, averages."""
+    stepper = Stepper(weights, SHAPES, "float64", mode, **FEATURES[name])
+    if name == "constraints":
+        for variable in stepper.variables:
+            variable.constraint = keras.constraints.NonNeg()
+    scale = FEATURES[name].get("loss_scale_factor", 1)
+    for grads in gradients(SHAPES, 8):
+        stepper.step([scale * g for g in grads])
+    arrays = dict(zip(SHAPES, stepper.theta(), strict=True))
+    if stepper.optimizer.use_ema:
+        for shape, average in zip(
+            SHAPES,
+            stepper.optimizer._model_variables_moving_average,
+            strict=True,
+        ):
+            arrays[f"average {shape}"] = numpy(average)
+    # At the end of `fit` the variables hold theta, or its average.
+    stepper.optimizer.finalize_variable_values(stepper.variables)
+    for shape, variable in zip(SHAPES, stepper.variables, strict=True):
+        arrays[f"final {shape}"] = numpy(variable)
+    return arrays
+
+
+def many_pieces(weights, mode):
+    """8 steps in so many pieces that one program maps over them."""
+    before, chunks.PIECE = chunks.PIECE, 16
+    chunks._pack.cache_clear()
+    try:
+        stepper = Stepper(weights, SHAPES, "float64", mode)
+        for grads in gradients(SHAPES, 8):
+            stepper.step(grads)
+        return dict(zip(SHAPES, stepper.theta(), strict=True))
+    finally:
+        chunks.PIECE = before
+        chunks._pack.cache_clear()
+
+
+def run(weights):
+    """Everything, as {case: {name: array}}; float64 last, for JAX's setting."""
+    results = {}
+    for mode in modes():
+        for dtype in ("float32", "bfloat16"):
+            results[f"{dtype} {mode}"] = trajectory(weights, dtype, mode)
+        results[f"large float32 {mode}"] = large(weights, "float32", mode)
+    enable_float64()
+    for mode in modes():
+        results[f"float64 {mode}"] = trajectory(weights, "float64", mode)
+        results[f"large float64 {mode}"] = large(weights, "float64", mode)
+        results[f"many pieces {mode}"] = many_pieces(weights, mode)
+        for name in FEATURES if mode == "eager" else TRACED:
+            results[f"{name} {mode}"] = feature(weights, name, mode)
+    return results
+
+
+def enable_float64():
+    """JAX rounds to float32 unless told otherwise."""
+    if BACKEND == "jax":
+        import jax
+
+        jax.config.update("jax_enable_x64", True)

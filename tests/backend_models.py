@@ -1,0 +1,269 @@
+"""What `fit` and a saved model do, on whichever backend runs.
+
+See `tests/backend_cases.py`. `python -m tests.backend_models FOLDER` makes
+`FOLDER/<backend>.npz`, with the cases of both files, and `<backend>.keras`;
+with `--load` it goes on with the models that all backends have saved there.
+FOLDER holds `noisy0.npz`, the optimizer's weights.
+"""
+
+import pathlib
+import sys
+import warnings
+
+import keras
+import numpy as np
+
+from hrnn_opt import HierarchicalRNN
+from hrnn_opt.callbacks import AttentionSwap
+from tests import backend_cases
+from tests.backend_cases import BACKEND, numpy
+
+RNG = np.random.default_rng(5)
+X = RNG.integers(0, 9, (16, 3))
+Y = RNG.normal(size=(16, 2)).astype("float32")
+BATCH, EPOCHS = 4, 4
+
+
+def new_model(weights, loss_scaled=False):
+    """An embedding and two layers, with the same initial values always."""
+    model = keras.Sequential(
+        [
+            keras.Input((3,), dtype="int32"),
+            keras.layers.Embedding(9, 2),
+            keras.layers.Flatten(),
+            keras.layers.Dense(3, activation="tanh"),
+            keras.layers.Dense(2, kernel_constraint="non_neg"),
+        ]
+    )
+    rng = np.random.default_rng(6)
+    model.set_weights(
+        [rng.uniform(0.1, 1, size=v.shape) for v in model.weights]
+    )
+    optimizer = HierarchicalRNN(2.0**-6, weights, weight_decay=0.5)
+    if loss_scaled:
+        optimizer = keras.optimizers.LossScaleOptimizer(
+            optimizer, initial_scale=2.0**8
+        )
+    model.compile(optimizer, loss="mse")
+    return model
+
+
+def fit(model, first, last, callbacks=None, x=X, y=Y):
+    """Epochs [first, last) of 4 steps, validated after each."""
+    return model.fit(
+        x,
+        y,
+        BATCH,
+        initial_epoch=first,
+        epochs=last,
+        shuffle=False,
+        verbose=0,
+        validation_data=(X, Y),
+        callbacks=[AttentionSwap()] if callbacks is None else callbacks,
+    ).history
+
+
+def values(model):
+    """Of the model's variables, as {name: array}."""
+    return {f"v{k}": numpy(v) for k, v in enumerate(model.variables)}
+
+
+def everything(model):
+    """Of model and optimizer."""
+    own = {f"o{k}": numpy(v) for k, v in enumerate(model.optimizer.variables)}
+    return values(model) | own
+
+
+def interrupted(weights, folder):
+    """`fit`, saved in the middle; and what it is without interruption."""
+    whole, half = new_model(weights), new_model(weights)
+    history = fit(whole, 0, EPOCHS)
+    fit(half, 0, EPOCHS // 2)
+    half.save(folder / f"{BACKEND}.keras")
+    again = keras.saving.load_model(folder / f"{BACKEND}.keras")
+    fit(again, EPOCHS // 2, EPOCHS)
+    return {
+        "fit": everything(whole)
+        | {
+            "start": 0 * np.asarray(history["loss"]),
+            "loss": history["loss"],
+            "val_loss": history["val_loss"],
+            "evaluated": whole.evaluate(X, Y, BATCH, verbose=0),
+            "predicted": whole.predict(X, verbose=0),
+        },
+        "again": everything(again),
+    }
+
+
+def amid_training(weights):
+    """Evaluation between steps of an own loop: at theta, and back to phi."""
+    model = new_model(weights)
+    for k in range(3):
+        rows = slice(k * BATCH, (k + 1) * BATCH)
+        model.train_on_batch(X[rows], Y[rows])
+    phi = values(model)
+    with model.optimizer.at_theta():
+        theta = values(model)
+    loss = model.evaluate(X, Y, verbose=0, callbacks=[AttentionSwap()])
+    predicted = model.predict(X, verbose=0, callbacks=[AttentionSwap()])
+    back = values(model)
+    return {
+        "theta": theta,
+        "phi": phi,
+        "back": back,
+        "outputs": {"loss": loss, "predicted": predicted},
+        "holds": {"theta": model.optimizer.holds_theta},
+    }
+
+
+class Flags(keras.callbacks.Callback):
+    """Whether the variables hold theta after each batch."""
+
+    def on_train_begin(self, logs=None):
+        self.flags = []
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.flags.append(self.model.optimizer.holds_theta)
+
+
+def swapped_on_batch(weights, folder):
+    """With theta in the variables after each batch, for checkpoints there."""
+    model, flags = new_model(weights), Flags()
+    file = folder / f"{BACKEND}_batch.keras"
+    save = keras.callbacks.ModelCheckpoint(file, save_freq=3)
+    fit(model, 0, 1, [AttentionSwap(swap_on_batch=True), flags, save])
+    return values(model) | {
+        "flags": flags.flags,
+        "saved": keras.saving.load_model(file).optimizer.holds_theta,
+    }
+
+
+def bad_batch(weights):
+    """A NaN in one batch: one step skipped, one warning."""
+    model, y = new_model(weights), Y.copy()
+    y[5, 1] = np.nan
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        fit(model, 0, 1, y=y)
+    told = [w for w in caught if "skipped 1 step" in str(w.message)]
+    return values(model) | {
+        "skipped": model.optimizer.skipped_steps,
+        "told": len(told),
+    }
+
+
+def mixed_precision(folder):
+    """float16 with a scaled loss: learns, and goes on from a file."""
+    keras.config.set_dtype_policy("mixed_float16")
+    model = new_model("pretrained", loss_scaled=True)
+    losses = fit(model, 0, 4)["loss"]
+    model.save(folder / f"{BACKEND}_mixed.keras")
+    again = keras.saving.load_model(folder / f"{BACKEND}_mixed.keras")
+    for both in (model, again):
+        fit(both, 4, 5)
+    keras.config.set_dtype_policy("float32")
+    return {
+        "mixed losses": {"losses": losses},
+        "mixed": everything(model),
+        "mixed again": everything(again),
+    }
+
+
+def stateless_loop(weights):
+    """JAX's own training loop: a jitted step, state outside of variables."""
+    import jax
+
+    model = new_model(weights)
+    optimizer, traces = model.optimizer, []
+
+    def loss(trainable, other, x, y):
+        output, other = model.stateless_call(trainable, other, x)
+        return jax.numpy.mean((output - y) ** 2), other
+
+    @jax.jit
+    def step(state, x, y):
+        traces.append(1)
+        trainable, other, own = state
+        (value, other), grads = jax.value_and_grad(loss, has_aux=True)(
+            trainable, other, x, y
+        )
+        trainable, own = optimizer.stateless_apply(own, grads, trainable)
+        return value, (trainable, other, own)
+
+    optimizer.build(model.trainable_variables)
+    variables = (
+        model.trainable_variables,
+        model.non_trainable_variables,
+        optimizer.variables,
+    )
+    state = tuple([v.value for v in part] for part in variables)
+    losses = []
+    for k in range(EPOCHS * 4):
+        rows = slice(k % 4 * BATCH, (k % 4 + 1) * BATCH)
+        value, state = step(state, X[rows], Y[rows])
+        losses.append(float(value))
+    _, state = step(state, X[:BATCH], np.nan * Y[:BATCH])
+    for part, new in zip(variables, state, strict=True):
+        for variable, value in zip(part, new, strict=True):
+            variable.assign(value)
+    skipped = optimizer.skipped_steps
+    with optimizer.at_theta():
+        arrays = values(model)
+    return arrays | {
+        "losses": losses,
+        "skipped": skipped,
+        "traces": len(traces),
+    }
+
+
+def run(folder):
+    """All cases of both files, as {case: {name: array}}."""
+    weights = folder / "noisy0.npz"
+    results = interrupted(weights, folder)
+    results["on batch"] = swapped_on_batch(weights, folder)
+    for case, arrays in amid_training(weights).items():
+        results[f"amid {case}"] = arrays
+    results["bad batch"] = bad_batch(weights)
+    results |= mixed_precision(folder)
+    if BACKEND == "jax":
+        results["stateless loop"] = stateless_loop(weights)
+    return results | backend_cases.run(weights)
+
+
+def load(folder):
+    """Goes on with the models saved by every backend."""
+    results = {}
+    for backend in ("tensorflow", "jax", "torch"):
+        file = folder / f"{backend}.keras"
+        if file.exists():
+            model = keras.saving.load_model(file)
+            fit(model, EPOCHS // 2, EPOCHS)
+            results[f"from {backend}"] = everything(model)
+    return results
+
+
+def write(path, results):
+    """{case: {name: array}} as one file."""
+    np.savez(
+        path,
+        **{
+            f"{case}/{name}": array
+            for case, arrays in results.items()
+            for name, array in arrays.items()
+        },
+    )
+
+
+def main(folder, load_others):
+    """Writes what this backend gives."""
+    if load_others:
+        write(folder / f"{BACKEND}_loads.npz", load(folder))
+    else:
+        write(folder / f"{BACKEND}.npz", run(folder))
+
+
+if __name__ == "__main__":
+    if BACKEND != "tensorflow":
+        # Nothing may need it: this process is like one without TensorFlow.
+        sys.modules["tensorflow"] = None
+    main(pathlib.Path(sys.argv[1]), "--load" in sys.argv)
