@@ -22,8 +22,13 @@ tf.config.set_logical_device_configuration(
 )
 
 
+# One for all tests: the collectives of a second one would meet those of the
+# first in the same process, and TensorFlow aborts them.
+MIRRORED = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+
+
 def mirrored():
-    return tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+    return MIRRORED
 
 
 def one_device():
@@ -394,29 +399,6 @@ def test_central_storage_is_refused():
             optimizer.build([variable])
 
 
-def test_parameter_servers_are_refused():
-    cluster = tf.train.ClusterSpec({"worker": [_address()], "ps": [_address()]})
-    servers = [
-        tf.distribute.Server(cluster, job_name=job, task_index=0)
-        for job in ("worker", "ps")
-    ]
-    resolver = tf.distribute.cluster_resolver.SimpleClusterResolver(
-        cluster, rpc_layer="grpc"
-    )
-    strategy = tf.distribute.ParameterServerStrategy(resolver)
-    with strategy.scope():
-        variable = tf.Variable(np.ones(2, "float32"))
-        optimizer = HierarchicalRNN()
-        text = "Use tf.distribute.Mirrored.*strategy=ParameterServerStrategy"
-        with pytest.raises(ValueError, match=text):
-            optimizer.build([variable])
-    del servers
-
-
-def _address():
-    return f"localhost:{replica_worker.free_port()}"
-
-
 def test_an_optimizer_made_outside_the_scope_is_refused():
     optimizer = HierarchicalRNN()
     with mirrored().scope():
@@ -469,3 +451,29 @@ def test_a_step_outside_of_run_is_refused():
         optimizer.build([variable])
         with pytest.raises(ValueError, match="inside `strategy.run`"):
             optimizer.apply([tf.ones(2)], [variable])
+
+
+# The last one: these servers stay.
+
+
+def test_parameter_servers_are_refused():
+    cluster = tf.train.ClusterSpec({"worker": [_address()], "ps": [_address()]})
+    servers = [
+        tf.distribute.Server(cluster, job_name=job, task_index=0)
+        for job in ("worker", "ps")
+    ]
+    resolver = tf.distribute.cluster_resolver.SimpleClusterResolver(
+        cluster, rpc_layer="grpc"
+    )
+    strategy = tf.distribute.ParameterServerStrategy(resolver)
+    with strategy.scope():
+        variable = tf.Variable(np.ones(2, "float32"))
+        optimizer = HierarchicalRNN()
+        text = "Use tf.distribute.Mirrored.*strategy=ParameterServerStrategy"
+        with pytest.raises(ValueError, match=text):
+            optimizer.build([variable])
+    del servers
+
+
+def _address():
+    return f"localhost:{replica_worker.free_port()}"
