@@ -151,21 +151,3 @@ def check_float64(dtype: str):
             "for variables of float64: JAX rounds them to float32 otherwise. "
             "Received: jax_enable_x64=False"
         )
-
-
-def check_strategy():
-    """Refuses a `tf.distribute` strategy over several replicas.
-
-    Raises:
-        ValueError: names the strategy.
-    """
-    if NAME != "tensorflow" or not tf.distribute.has_strategy():
-        return
-    strategy = tf.distribute.get_strategy()
-    if not isinstance(strategy, tf.distribute.OneDeviceStrategy):
-        raise ValueError(
-            "HierarchicalRNN runs on one device: its Tensor and Global RNN "
-            "would see one replica's gradients only. Build it outside the "
-            "strategy's scope or use tf.distribute.OneDeviceStrategy. "
-            f"Received: strategy={type(strategy).__name__}"
-        )

@@ -13,7 +13,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from hrnn_opt import backend, meta_parameters, persistence
+from hrnn_opt import backend, meta_parameters, persistence, replicas
 from hrnn_opt import weights as weights_files
 from hrnn_opt.config import RuleConfig
 from hrnn_opt.model_update import Target, update_model
@@ -93,7 +93,7 @@ class HierarchicalRNN(keras.optimizers.Optimizer):
         if self.built:
             return
         variables = list(variables)
-        backend.check_strategy()
+        replicas.check_strategy(self, variables)
         super().build(variables)
         self._slots = Slots(
             self.config, self._initial_vector, variables, self.add_variable
@@ -102,7 +102,7 @@ class HierarchicalRNN(keras.optimizers.Optimizer):
     @property
     def skipped_steps(self) -> int:
         """Steps skipped because a gradient was NaN or infinite."""
-        return int(self._slots.skipped) if self.built else 0
+        return int(backend.read(self._slots.skipped)) if self.built else 0
 
     # One step.
 
@@ -130,6 +130,7 @@ class HierarchicalRNN(keras.optimizers.Optimizer):
 
     def _backend_apply_gradients(self, grads, trainable_variables):
         """As in Keras, which goes on to apply constraints: to theta."""
+        grads = replicas.sum_gradients(self, grads)
         super()._backend_apply_gradients(grads, trainable_variables)
         self._shift_averages_on_jax()
         for t, variable in self._constrained(grads, trainable_variables):
@@ -157,12 +158,13 @@ class HierarchicalRNN(keras.optimizers.Optimizer):
             decay = ops.ones((), dtype)
             if self.weight_decay and self._use_weight_decay(variable):
                 decay = decay - lr * self.weight_decay
-            targets.append(Target(t, variable, gradient, decay))
+            own = replicas.own_copy(variable)
+            targets.append(Target(t, own, gradient, decay))
         # A tensor without elements has nothing to learn from.
         targets = [t for t in targets if self._slots.sizes[t.number]]
         moving = {t.number for t in targets}
         idle = {
-            t: variable
+            t: replicas.own_copy(variable)
             for t, variable in enumerate(self._trainable_variables)
             if t not in moving
         }
@@ -199,11 +201,11 @@ class HierarchicalRNN(keras.optimizers.Optimizer):
         self, trainable_variables
     ):
         """theta becomes its average; phi keeps its distance."""
-        super()._overwrite_model_variables_with_average_value(
-            trainable_variables
-        )
-        for v in trainable_variables:
-            v.assign(self._shifted(v, self._get_variable_index(v), 1))
+        averages = self._model_variables_moving_average
+        for v, average in zip(trainable_variables, averages, strict=True):
+            own = replicas.own_copy(v)
+            own.assign(ops.cast(backend.read(average), v.dtype))
+            own.assign(self._shifted(own, self._get_variable_index(v), 1))
 
     def _shift_averages_on_jax(self):
         """There Keras writes averages into variables without the hook above."""
@@ -222,7 +224,7 @@ class HierarchicalRNN(keras.optimizers.Optimizer):
         """Whether the variables hold theta now, and not phi."""
         if not (self.built and self.config.attention):
             return True
-        return bool(int(self._slots.holds_theta))
+        return bool(backend.read(self._slots.holds_theta))
 
     def swap_to_theta(self) -> bool:
         """Puts theta into the variables, to evaluate or save.

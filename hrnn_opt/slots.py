@@ -110,6 +110,8 @@ class Slots:
             initializer=lambda shape, dtype: ops.copy(
                 ops.broadcast_to(ops.cast(value(), dtype), shape)
             ),
+            # Replicas assign their own copies, see `replicas`.
+            aggregation="none",
             name=name,
         )
 

@@ -79,23 +79,6 @@ def test_variables_must_hold_floats(dtype):
         optimizer.build([floats, others])
 
 
-def test_several_replicas_are_refused_by_name():
-    with tf.distribute.MirroredStrategy(["/cpu:0"]).scope():
-        variable = keras.Variable(np.ones(2, "float32"))
-        optimizer = HierarchicalRNN()
-        with pytest.raises(ValueError, match="strategy=MirroredStrategy"):
-            optimizer.build([variable])
-
-
-def test_fit_under_a_mirrored_strategy_is_refused():
-    with tf.distribute.MirroredStrategy(["/cpu:0"]).scope():
-        model = keras.Sequential([keras.layers.Input((2,)),
-                                  keras.layers.Dense(1)])  # fmt: skip
-        model.compile(HierarchicalRNN(), loss="mse")
-    with pytest.raises(ValueError, match="strategy=MirroredStrategy"):
-        model.fit(np.ones((4, 2)), np.ones((4, 1)), verbose=0)
-
-
 def test_one_device_strategy_is_welcome():
     with tf.distribute.OneDeviceStrategy("/cpu:0").scope():
         variable = keras.Variable(np.ones(2, "float32"))

@@ -1,0 +1,479 @@
+"""The optimizer under `MirroredStrategy`, on two logical devices of one CPU.
+
+Logical devices must be there before TensorFlow starts, and would change the
+process of the other tests: `test_replicas.py` runs this file in one of its own.
+To run it alone: `pytest tests/replica_cases.py`.
+"""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from hrnn_opt import HierarchicalRNN
+from hrnn_opt.callbacks import AttentionSwap
+from tests import replica_worker
+from tests.twins import draw_gradients, new_variables, weights_file
+from training import replicas
+
+tf.config.set_logical_device_configuration(
+    tf.config.list_physical_devices("CPU")[0],
+    [tf.config.LogicalDeviceConfiguration()] * 2,
+)
+
+
+# One for all tests: the collectives of a second one would meet those of the
+# first in the same process, and TensorFlow aborts them.
+MIRRORED = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+
+
+def mirrored():
+    return MIRRORED
+
+
+def one_device():
+    return tf.distribute.OneDeviceStrategy("CPU:0")
+
+
+def copies(variable):
+    """The arrays of all devices."""
+    value = getattr(variable, "value", variable)
+    values = getattr(value, "values", [variable])
+    return [copy.numpy() for copy in values]
+
+
+def same(one, several, tolerance=1e-5):
+    """Every copy of every variable equals that of one device."""
+    assert len(one) == len(several)
+    for wanted, variable in zip(one, several, strict=True):
+        assert len(copies(variable)) == 2
+        for copy in copies(variable):
+            np.testing.assert_allclose(
+                copy,
+                wanted.numpy(),
+                tolerance,
+                tolerance,
+                err_msg=wanted.path,
+            )
+
+
+# Gradients that are given: one device gets the sum of the replicas'.
+
+
+class Side:
+    """Variables and their optimizer under one strategy."""
+
+    def __init__(self, strategy, path, **kwargs):
+        self.strategy = strategy
+        with strategy.scope():
+            self.variables = new_variables()
+            self.optimizer = HierarchicalRNN(0.125, weights=path, **kwargs)
+            self.optimizer.swapped_by_callback = True
+            self.optimizer.build(self.variables)
+        self._graph = tf.function(self._on_replicas, autograph=False)
+
+    def _on_replicas(self, gradients):
+        def step(gradients):
+            self.optimizer.apply(gradients, self.variables)
+
+        self.strategy.run(step, args=(gradients,))
+
+    def step(self, gradients):
+        """One step; for each replica a list of arrays."""
+
+        def own(context):
+            own = gradients[context.replica_id_in_sync_group]
+            return [None if g is None else tf.constant(g) for g in own]
+
+        distribute = self.strategy.experimental_distribute_values_from_function
+        self._graph(distribute(own))
+
+    @property
+    def all(self):
+        return [*self.variables, *self.optimizer.variables]
+
+
+def both(path, all_gradients, **kwargs):
+    """Both sides after these steps."""
+    one = Side(one_device(), path, **kwargs)
+    two = Side(mirrored(), path, **kwargs)
+    for first, second in all_gradients:
+        total = [
+            None if a is None else a + b
+            for a, b in zip(first, second, strict=True)
+        ]
+        one.step([total])
+        two.step([first, second])
+    return one, two
+
+
+def replica_gradients(steps):
+    """The replicas' gradients differ in size, so that clipping shows."""
+    first, second = draw_gradients(steps, 2), draw_gradients(steps, 3)
+    second = [[5 * g for g in gradients] for gradients in second]
+    return list(zip(first, second, strict=True))
+
+
+@pytest.mark.parametrize(
+    "kwargs",
+    [
+        {},
+        {"clipnorm": 0.5},
+        {"clipvalue": 0.2},
+        {"global_clipnorm": 0.5},
+        {"weight_decay": 0.1},
+        {"loss_scale_factor": 128.0},
+        {"use_ema": True, "ema_momentum": 0.5},
+        {"use_ema": True, "ema_momentum": 0.5, "ema_overwrite_frequency": 2},
+    ],
+    ids=lambda kwargs: "-".join(kwargs) or "plain",
+)
+def test_two_replicas_step_as_one_device_with_their_sum(tmp_path, kwargs):
+    path = weights_file(tmp_path)
+    one, two = both(path, replica_gradients(5), **kwargs)
+    same(one.all, two.all, 1e-9)
+    assert int(one.optimizer.iterations.numpy()) == 5
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("replica", [0, 1])
+def test_one_replicas_bad_gradient_skips_the_step_of_all(
+    tmp_path, value, replica
+):
+    two = Side(mirrored(), weights_file(tmp_path))
+    gradients = replica_gradients(3)
+    two.step(gradients[0])
+    before = [copies(v) for v in two.all]
+    gradients[1][replica][2][1, 1] = value
+    two.step(gradients[1])
+    after = [copies(v) for v in two.all]
+    changed = [
+        v.name
+        for v, a, b in zip(two.all, before, after, strict=True)
+        if not np.array_equal(a, b)
+    ]
+    assert sorted(changed) == ["iteration", "skipped_steps"]
+    assert two.optimizer.skipped_steps == 1
+    assert copies(two.optimizer._slots.skipped) == [1, 1]
+    two.step(gradients[2])
+    assert two.optimizer.skipped_steps == 1
+
+
+def test_a_tensor_without_gradient_stays_as_on_one_device(tmp_path):
+    gradients = replica_gradients(4)
+    for step in (1, 2):
+        for own in gradients[step]:
+            own[1] = None
+    one, two = both(weights_file(tmp_path), gradients[:1])
+    one.optimizer.swap_to_theta()
+    two.optimizer.swap_to_theta()
+    for first, second in gradients[1:]:
+        total = [
+            None if a is None else a + b
+            for a, b in zip(first, second, strict=True)
+        ]
+        one.step([total])
+        two.step([first, second])
+    same(one.all, two.all, 1e-9)
+
+
+@pytest.mark.parametrize("aggregation", ["none", "mean", "only_first_replica"])
+def test_the_aggregation_of_a_variable_does_not_matter(aggregation):
+    strategy = mirrored()
+    with strategy.scope():
+        variable = keras.Variable(
+            np.ones(3, "float32"), aggregation=aggregation
+        )
+        optimizer = HierarchicalRNN(
+            0.125, use_ema=True, ema_overwrite_frequency=2
+        )
+        optimizer.swapped_by_callback = True
+        optimizer.build([variable])
+
+    @tf.function
+    def step():
+        strategy.run(lambda: optimizer.apply([tf.ones(3)], [variable]))
+
+    step()
+    first, second = copies(variable)
+    np.testing.assert_array_equal(first, second)
+    assert np.all(first < 0.95)
+
+
+def test_swaps_in_cross_replica_context(tmp_path):
+    one, two = both(weights_file(tmp_path), replica_gradients(2))
+    phi = [copies(v) for v in two.variables]
+    for side in (one, two):
+        with side.strategy.scope():
+            assert side.optimizer.swap_to_theta()
+    assert two.optimizer.holds_theta
+    same(one.all, two.all, 1e-9)
+    assert not np.allclose(phi[2], copies(two.variables[2]))
+    assert two.optimizer.swap_to_phi()
+    for before, variable in zip(phi, two.variables, strict=True):
+        np.testing.assert_allclose(copies(variable), before, 1e-12)
+
+
+# Models in Keras's `fit`, and in our own loop.
+
+
+DATA = replica_worker.data()
+
+
+def new_model(strategy, path, rows=None, **kwargs):
+    """Compiled in the strategy's scope, from the same seed."""
+    compile_with = kwargs.pop("compile_with", {})
+    policy = kwargs.pop("policy", "float32")
+    with strategy.scope():
+        keras.utils.set_random_seed(1)
+        layers = [keras.layers.Input(DATA[0].shape[1:])]
+        if rows:
+            layers = [
+                keras.layers.Input((), dtype="int32"),
+                keras.layers.Embedding(rows, 3),
+            ]
+        layers += [
+            keras.layers.Dense(7, activation="tanh", dtype=policy),
+            keras.layers.Dense(DATA[1].shape[1], dtype=policy),
+        ]
+        model = keras.Sequential(layers)
+        optimizer = HierarchicalRNN(1e-2, weights=path, **kwargs)
+        if policy == "mixed_float16":
+            optimizer = keras.optimizers.LossScaleOptimizer(optimizer, 64.0)
+        model.compile(optimizer=optimizer, loss="mse", **compile_with)
+    return model
+
+
+def fit(model, x=DATA[0], **kwargs):
+    return model.fit(
+        x,
+        DATA[1],
+        batch_size=8,
+        shuffle=False,
+        verbose=0,
+        callbacks=[AttentionSwap()],
+        **kwargs,
+    ).history
+
+
+def variables(model):
+    return [*model.variables, *model.optimizer.variables]
+
+
+def test_fit_with_validation_and_swaps_equals_one_device(tmp_path):
+    path = weights_file(tmp_path)
+    models = [new_model(s, path) for s in (one_device(), mirrored())]
+    histories = [fit(m, epochs=2, validation_data=DATA) for m in models]
+    same(variables(models[0]), variables(models[1]))
+    for key, wanted in histories[0].items():
+        np.testing.assert_allclose(histories[1][key], wanted, 1e-5)
+    np.testing.assert_allclose(
+        models[1].predict(DATA[0], verbose=0),
+        models[0].predict(DATA[0], verbose=0),
+        1e-4,
+        1e-5,
+    )
+
+
+@pytest.mark.slow
+def test_fit_with_several_steps_per_execution(tmp_path):
+    path = weights_file(tmp_path)
+    options = {"compile_with": {"steps_per_execution": 3}}
+    one = new_model(one_device(), path)
+    two = new_model(mirrored(), path, **options)
+    fit(one), fit(two)
+    same(variables(one), variables(two))
+
+
+@pytest.mark.slow
+def test_fit_with_an_embeddings_sparse_gradients(tmp_path):
+    path = weights_file(tmp_path)
+    x = np.random.default_rng(0).integers(0, 5, len(DATA[0]))
+    one = new_model(one_device(), path, rows=6)
+    two = new_model(mirrored(), path, rows=6)
+    fit(one, x), fit(two, x)
+    same(variables(one), variables(two))
+
+
+@pytest.mark.slow
+def test_fit_in_mixed_precision_with_loss_scaling(tmp_path):
+    path = weights_file(tmp_path)
+    one = new_model(one_device(), path, policy="mixed_float16")
+    two = new_model(mirrored(), path, policy="mixed_float16")
+    fit(one), fit(two)
+    # A gradient has 11 bits, and is a sum of halves here.
+    same(variables(one), variables(two), 1e-2)
+    scale = two.optimizer.dynamic_scale
+    assert copies(scale) == [64.0, 64.0]
+    bad = DATA[0][:8].copy()
+    bad[0] = np.inf
+    two.fit(bad, DATA[1][:8], batch_size=8, verbose=0)
+    assert copies(scale) == [32.0, 32.0]
+    assert np.all(np.isfinite(two.predict(DATA[0], verbose=0)))
+
+
+@pytest.mark.parametrize("first", [mirrored, one_device])
+def test_a_saved_model_goes_on_under_the_other_strategy(tmp_path, first):
+    path = weights_file(tmp_path)
+    second = one_device if first is mirrored else mirrored
+    model = new_model(first(), path)
+    fit(model)
+    model.save(tmp_path / "model.keras")
+    with second().scope():
+        loaded = keras.models.load_model(tmp_path / "model.keras")
+    assert loaded.optimizer.holds_theta == model.optimizer.holds_theta
+    fit(model), fit(loaded)
+    pair = [variables(model), variables(loaded)]
+    same(*(pair if first is one_device else reversed(pair)))
+
+
+@pytest.mark.slow
+def test_the_loop_equals_one_device(tmp_path):
+    path = weights_file(tmp_path)
+    one = replica_worker.run(one_device(), path)
+    two = replica_worker.run(mirrored(), path)
+    replica_worker.check(one, two)
+
+
+def test_the_loop_weighs_a_smaller_last_batch_as_one_device_does(tmp_path):
+    path = weights_file(tmp_path)
+    ends = []
+    for strategy in (one_device(), mirrored()):
+        loop = replica_worker.new_loop(strategy, path)
+        data = replica_worker.examples().take(8 + 5)
+        batches = replicas.distribute(strategy, data, 8, drop_remainder=False)
+        logs = loop.train(iter(batches), 2)
+        ends.append(replica_worker.ending(loop, logs))
+    for one, two in zip(*ends, strict=True):
+        np.testing.assert_allclose(two, one, 1e-5, 1e-5)
+
+
+def test_a_last_batch_is_left_out():
+    strategy = mirrored()
+    data = tf.data.Dataset.range(8 + 5)
+    batches = replicas.distribute(strategy, data, 4)
+    seen = [strategy.experimental_local_results(b) for b in batches]
+    seen = [np.concatenate([r.numpy() for r in rs]) for rs in seen]
+    np.testing.assert_array_equal(seen, np.arange(12).reshape(3, 4))
+
+
+def test_mirrored_means_all_logical_devices():
+    assert replicas.make_strategy("mirrored").num_replicas_in_sync == 2
+    assert replicas.make_strategy("auto").num_replicas_in_sync == 1
+
+
+# What is refused.
+
+
+def test_accumulation_is_refused_when_built():
+    text = "Use larger batches.*Received: gradient_accumulation_steps=2"
+    with mirrored().scope():
+        variable = keras.Variable(np.ones(2, "float32"))
+        optimizer = HierarchicalRNN(gradient_accumulation_steps=2)
+        with pytest.raises(ValueError, match=text):
+            optimizer.build([variable])
+
+
+def test_accumulation_is_refused_in_fit(tmp_path):
+    model = new_model(
+        mirrored(), weights_file(tmp_path), gradient_accumulation_steps=2
+    )
+    with pytest.raises(ValueError, match="gradient_accumulation_steps=2"):
+        fit(model)
+
+
+def test_a_step_compiled_as_a_whole_is_refused(tmp_path):
+    options = {"compile_with": {"jit_compile": True}}
+    model = new_model(mirrored(), weights_file(tmp_path), **options)
+    with pytest.raises(ValueError, match="must be off under Mirrored"):
+        fit(model)
+
+
+def test_central_storage_is_refused():
+    strategy = tf.distribute.experimental.CentralStorageStrategy()
+    with strategy.scope():
+        variable = keras.Variable(np.ones(2, "float32"))
+        optimizer = HierarchicalRNN()
+        text = "Use tf.distribute.Mirrored.*strategy=CentralStorageStrategy"
+        with pytest.raises(ValueError, match=text):
+            optimizer.build([variable])
+
+
+def test_an_optimizer_made_outside_the_scope_is_refused():
+    optimizer = HierarchicalRNN()
+    with mirrored().scope():
+        variable = keras.Variable(np.ones(2, "float32"))
+        with pytest.raises(ValueError, match="Received: iteration, one var"):
+            optimizer.build([variable])
+
+
+def test_a_model_made_outside_the_scope_is_refused():
+    variable = keras.Variable(np.ones(2, "float32"), name="kernel")
+    with mirrored().scope():
+        optimizer = HierarchicalRNN()
+        with pytest.raises(ValueError, match="Received: kernel, one variable"):
+            optimizer.build([variable])
+
+
+@pytest.mark.parametrize("graph", [False, True])
+def test_an_optimizer_built_elsewhere_is_refused(graph):
+    strategy = mirrored()
+    with strategy.scope():
+        variable = keras.Variable(np.ones(2, "float32"))
+        optimizer = HierarchicalRNN()
+    optimizer.build([variable])
+
+    def step():
+        strategy.run(lambda: optimizer.apply([tf.ones(2)], [variable]))
+
+    with pytest.raises(ValueError, match="one variable for all replicas"):
+        tf.function(step)() if graph else step()
+
+
+def test_a_first_step_inside_a_graph_is_refused():
+    strategy = mirrored()
+    with strategy.scope():
+        variable = keras.Variable(np.ones(2, "float32"))
+        optimizer = HierarchicalRNN()
+
+    @tf.function
+    def step():
+        strategy.run(lambda: optimizer.apply([tf.ones(2)], [variable]))
+
+    with pytest.raises(ValueError, match="must be built before the first"):
+        step()
+
+
+def test_a_step_outside_of_run_is_refused():
+    with mirrored().scope():
+        variable = keras.Variable(np.ones(2, "float32"))
+        optimizer = HierarchicalRNN()
+        optimizer.build([variable])
+        with pytest.raises(ValueError, match="inside `strategy.run`"):
+            optimizer.apply([tf.ones(2)], [variable])
+
+
+# The last one: these servers stay.
+
+
+def test_parameter_servers_are_refused():
+    cluster = tf.train.ClusterSpec({"worker": [_address()], "ps": [_address()]})
+    servers = [
+        tf.distribute.Server(cluster, job_name=job, task_index=0)
+        for job in ("worker", "ps")
+    ]
+    resolver = tf.distribute.cluster_resolver.SimpleClusterResolver(
+        cluster, rpc_layer="grpc"
+    )
+    strategy = tf.distribute.ParameterServerStrategy(resolver)
+    with strategy.scope():
+        variable = tf.Variable(np.ones(2, "float32"))
+        optimizer = HierarchicalRNN()
+        text = "Use tf.distribute.Mirrored.*strategy=ParameterServerStrategy"
+        with pytest.raises(ValueError, match=text):
+            optimizer.build([variable])
+    del servers
+
+
+def _address():
+    return f"localhost:{replica_worker.free_port()}"

@@ -1,0 +1,134 @@
+"""A program that trains a small model: on one device, or as one of several
+workers where `TF_CONFIG` says so. What it ends with then lies in a file.
+
+Started by `test_replicas.py`.
+"""
+
+import socket
+import sys
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from hrnn_opt import HierarchicalRNN
+from training import replicas
+
+FEATURES, OUTPUTS, BATCH, STEPS = 5, 2, 8, 6
+
+
+def free_port() -> int:
+    """A port that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("localhost", 0))
+        return probe.getsockname()[1]
+
+
+def data():
+    """Features and labels of all examples."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(BATCH * STEPS, FEATURES))
+    y = rng.normal(size=(BATCH * STEPS, OUTPUTS))
+    return x.astype("float32"), y.astype("float32")
+
+
+def examples(bad=None):
+    """Single examples; the features of one may be infinite."""
+    x, y = data()
+    if bad is not None:
+        x[bad] = np.inf
+    return tf.data.Dataset.from_tensor_slices((x, y))
+
+
+def new_loop(strategy, weights, policy="float32", **kwargs):
+    """Everything made in the strategy's scope, from the same seed."""
+    with strategy.scope():
+        keras.utils.set_random_seed(1)
+        dense = keras.layers.Dense
+        model = keras.Sequential(
+            [
+                keras.layers.Input((FEATURES,)),
+                dense(7, "tanh", kernel_regularizer="l2", dtype=policy),
+                dense(OUTPUTS, dtype=policy),
+            ]
+        )
+        optimizer = HierarchicalRNN(1e-2, weights=weights, **kwargs)
+        optimizer.swapped_by_callback = True
+        if policy != "float32":
+            optimizer = keras.optimizers.LossScaleOptimizer(optimizer, 64.0)
+        metrics = [keras.metrics.MeanAbsoluteError(name="mae")]
+    loss = keras.losses.mean_squared_error
+    return replicas.Loop(strategy, model, optimizer, loss, metrics)
+
+
+def ending(loop, logs):
+    """All that a run ends with, as arrays."""
+    variables = [*loop.model.variables, *loop.optimizer.variables]
+    arrays = [v.numpy() for v in variables]
+    return [*arrays, *(logs[key] for key in sorted(logs))]
+
+
+def train(strategy, weights, bad=None, **kwargs):
+    """A run over the examples, evaluated at its end on some of them."""
+    loop = new_loop(strategy, weights, **kwargs)
+    batches = replicas.distribute(strategy, examples(bad), BATCH)
+    logs = loop.train(iter(batches), STEPS)
+    some = examples().take(BATCH * 2 + 3)
+    some = replicas.distribute(strategy, some, BATCH, drop_remainder=False)
+    tests = loop.evaluate(some)
+    logs.update((f"test {key}", value) for key, value in tests.items())
+    return ending(loop, logs)
+
+
+def run(strategy, weights) -> dict[str, list]:
+    """All cases, by name."""
+    # Of an odd number: the second replica sees it.
+    bad = 2 * BATCH + 1
+    options = {"weight_decay": 0.1, "use_ema": True, "global_clipnorm": 0.01}
+    return {
+        "options": train(strategy, weights, **options),
+        "skipped": train(strategy, weights, bad),
+        "mixed": train(strategy, weights, bad, policy="mixed_bfloat16"),
+    }
+
+
+def check(one: dict[str, list], several: dict[str, list]):
+    """Runs on one device and on several replicas end alike."""
+    assert one.keys() == several.keys()
+    for case, arrays in one.items():
+        # A gradient of a bfloat16 model has 8 bits.
+        tolerance = 0.05 if case == "mixed" else 1e-5
+        for k, (a, b) in enumerate(zip(arrays, several[case], strict=True)):
+            np.testing.assert_allclose(
+                b, a, tolerance, tolerance, err_msg=f"{case} {k}"
+            )
+
+
+def save(path, results: dict[str, list]):
+    """The arrays of all cases in one file."""
+    np.savez(
+        path,
+        **{
+            f"{case} {k:03}": array
+            for case, arrays in results.items()
+            for k, array in enumerate(arrays)
+        },
+    )
+
+
+def load(path) -> dict[str, list]:
+    """The inverse of `save`."""
+    results = {}
+    with np.load(path) as file:
+        for name in sorted(file.files):
+            results.setdefault(name.split()[0], []).append(file[name])
+    return results
+
+
+if __name__ == "__main__":
+    out, weights = sys.argv[1:]
+    strategy = replicas.make_strategy()
+    print(type(strategy).__name__, strategy.num_replicas_in_sync, flush=True)
+    results = run(strategy, weights)
+    if replicas.is_chief(strategy):
+        save(out, results)
