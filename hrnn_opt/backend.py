@@ -22,6 +22,23 @@ def compile_function(function):
     return jax.jit(function) if NAME == "jax" else function
 
 
+def compile_step(function, jit_compile: bool):
+    """Makes a training step of a function that assigns variables, as `fit`.
+
+    Other backends than TensorFlow run it as it is.
+    """
+    if NAME == "tensorflow":
+        return tf.function(function, jit_compile=jit_compile, autograph=False)
+    return function
+
+
+def gradient(function, variables):
+    """Gradient of a scalar function of the variables; TensorFlow only."""
+    with tf.GradientTape() as tape:
+        value = function()
+    return tape.gradient(value, variables)
+
+
 def one_program() -> bool:
     """Whether what is being traced ends up in one compiled program."""
     if NAME == "tensorflow":

@@ -2,6 +2,7 @@
 
 update: time and memory of one update, beside Keras's Adam.
 problems: time to draw problems and to compute their gradients.
+estimate: the forecasts of `hrnn_opt.estimate` beside what is measured.
 meta: inner steps per second of whole meta-gradients, and compile times.
 """
 
@@ -70,9 +71,20 @@ def _meta() -> dict:
     return meta.run(SECONDS.value, ENSEMBLE.value, ONLY.value)
 
 
+def _estimate() -> dict:
+    from training.benchmark import estimates
+
+    return estimates.run(MODEL.value, SECONDS.value / 4)
+
+
 # Name to a function that prints tables and returns figures. Each imports its
 # own module: a wrong flag should not take TensorFlow's start-up time.
-SUITES = {"update": _update, "problems": _problems, "meta": _meta}
+SUITES = {
+    "update": _update,
+    "problems": _problems,
+    "meta": _meta,
+    "estimate": _estimate,
+}
 
 
 def main(argv):
