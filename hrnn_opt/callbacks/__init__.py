@@ -1,5 +1,6 @@
 """Callbacks for `fit`."""
 
 from hrnn_opt.callbacks.attention_swap import AttentionSwap
+from hrnn_opt.callbacks.telemetry import Telemetry
 
-__all__ = ["AttentionSwap"]
+__all__ = ["AttentionSwap", "Telemetry"]

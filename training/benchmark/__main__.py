@@ -3,6 +3,7 @@
 update: time and memory of one update, beside Keras's Adam.
 problems: time to draw problems and to compute their gradients.
 estimate: the forecasts of `hrnn_opt.estimate` beside what is measured.
+telemetry: what `hrnn_opt.callbacks.Telemetry` costs.
 meta: inner steps per second of whole meta-gradients, and compile times.
 """
 
@@ -77,6 +78,12 @@ def _estimate() -> dict:
     return estimates.run(MODEL.value, SECONDS.value / 4)
 
 
+def _telemetry() -> dict:
+    from training.benchmark import telemetry
+
+    return telemetry.run(SECONDS.value)
+
+
 # Name to a function that prints tables and returns figures. Each imports its
 # own module: a wrong flag should not take TensorFlow's start-up time.
 SUITES = {
@@ -84,6 +91,7 @@ SUITES = {
     "problems": _problems,
     "meta": _meta,
     "estimate": _estimate,
+    "telemetry": _telemetry,
 }
 
 
