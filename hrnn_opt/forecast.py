@@ -261,6 +261,7 @@ def _slot_bytes(optimizer, variables) -> int:
         optimizer._initial_vector,
         variables,
         add_variable,
+        optimizer.guard,
     )
     # Keras's own: averages and accumulated gradients.
     copies = bool(optimizer.use_ema) + bool(
@@ -279,7 +280,7 @@ def _like(optimizer) -> HierarchicalRNN:
             name: getattr(optimizer, name)
             for name in (
                 "weight_decay", "clipnorm", "clipvalue", "global_clipnorm",
-                "use_ema", "ema_momentum", "ema_overwrite_frequency",
+                "guard", "use_ema", "ema_momentum", "ema_overwrite_frequency",
             )
         },
     )  # fmt: skip
