@@ -2,20 +2,13 @@
 
 import dataclasses
 import math
-import re
 
 import keras
-import numpy as np
-from keras import ops
 
-from hrnn_opt import backend, calibration, chunks
+from hrnn_opt import backend, calibration, footprint
 from hrnn_opt.keras_optimizer import HierarchicalRNN
-from hrnn_opt.slots import Slots, float_type
+from hrnn_opt.slots import float_type
 from hrnn_opt.wrapped import learned_optimizers
-
-WORKING_COPIES = 6.5
-"""Memory of the program of one chunk, relative to the chunk's state; measured.
-"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,9 +108,6 @@ def estimate(
     sizes = [math.prod(v.shape) for v in variables]
     jit_compile = getattr(model, "jit_compile", False) is True
     dtype = float_type(variables)
-    per_float = _itemsize(dtype)
-    slot_bytes = _slot_bytes(optimizer, model.trainable_variables)
-    adam_bytes = 2 * sum(map(_bytes, variables))
     update, adam = calibration.update_seconds(
         [lambda: _like(optimizer), keras.optimizers.Adam],
         sizes,
@@ -127,7 +117,9 @@ def estimate(
     )
     gradient = None
     if batch is not None:
-        gradient = _gradient_seconds(model, batch, jit_compile, seconds)
+        gradient = calibration.gradient_seconds(
+            model, batch, jit_compile, seconds
+        )
         assumptions.append(
             "gradient: of the mean square of the outputs, in place of the loss"
         )
@@ -142,45 +134,18 @@ def estimate(
         "variables are not included",
     ]
     return Estimate(
-        sum(sizes), len(sizes), slot_bytes,
-        temporary_bytes(optimizer.config, sizes, per_float, jit_compile),
-        adam_bytes, update, adam, gradient, tuple(assumptions),
-    )  # fmt: skip
-
-
-def temporary_bytes(config, sizes, itemsize: int, jit_compile: bool) -> int:
-    """What an update allocates at its peak, besides the state.
-
-    All directions u wait for the tensors' sums; the program of one chunk works
-    on some six copies of its state; small tensors' states are joined; the
-    largest tensor is put together from its pieces. In one compiled program of
-    many chunks, the state is there four times. On a CPU.
-
-    Args:
-        config: the features in use.
-        sizes: number of parameters of each tensor.
-        itemsize: bytes of a number.
-        jit_compile: whether the training step is one compiled program.
-    """
-    plan = chunks.plan(tuple(sizes), jit_compile)
-    if jit_compile:
-        return round(3 * sum(sizes) * itemsize * (config.state_rows + 1))
-    padded = [
-        sum(piece.size for piece in chunk.pieces) + sum(chunk.padding)
-        for chunk in plan.chunks
-    ]
-    joined = sum(
-        size
-        for size, chunk in zip(padded, plan.chunks, strict=True)
-        if not chunk.alone
+        parameters=sum(sizes),
+        tensors=len(sizes),
+        slot_bytes=footprint.slot_bytes(optimizer, model.trainable_variables),
+        temporary_bytes=footprint.temporary_bytes(
+            optimizer.config, sizes, footprint.item_bytes(dtype), jit_compile
+        ),
+        adam_slot_bytes=2 * sum(map(footprint.variable_bytes, variables)),
+        update_seconds=update,
+        adam_update_seconds=adam,
+        gradient_seconds=gradient,
+        assumptions=tuple(assumptions),
     )
-    floats = (
-        config.directions * sum(sizes)
-        + WORKING_COPIES * config.state_rows * max(padded)
-        + config.state_rows * joined
-        + max(sizes)
-    )
-    return round(itemsize * floats)
 
 
 def _check(model, optimizer, batch, seconds):
@@ -218,7 +183,7 @@ def _check(model, optimizer, batch, seconds):
         )
     if isinstance(batch, int) and any(
         tensor is None or None in tensor.shape[1:]
-        for tensor in keras.tree.flatten(_inputs(model))
+        for tensor in keras.tree.flatten(calibration.symbolic_inputs(model))
     ):
         raise ValueError(
             "Argument `batch` must be inputs, not their number, for a model "
@@ -229,45 +194,6 @@ def _check(model, optimizer, batch, seconds):
         raise ValueError(
             f"Argument `seconds` must be above 0. Received: seconds={seconds!r}"
         )
-
-
-def _inputs(model):
-    """The model's symbolic inputs, or None for a model made by subclassing."""
-    if isinstance(model, keras.Sequential):
-        return model.inputs[0] if model.inputs else None
-    return getattr(model, "input", None)
-
-
-def _itemsize(dtype) -> int:
-    """Bytes of a number, also of bfloat16, which NumPy does not know."""
-    bits = re.search(r"\d+$", keras.backend.standardize_dtype(dtype))
-    return int(bits.group()) // 8
-
-
-def _bytes(variable) -> int:
-    return math.prod(variable.shape) * _itemsize(variable.dtype)
-
-
-def _slot_bytes(optimizer, variables) -> int:
-    """The optimizer's variables, counted by making them without values."""
-    total = 12  # iterations and learning rate
-
-    def add_variable(shape, dtype, initializer, name):
-        nonlocal total
-        total += math.prod(shape) * _itemsize(dtype)
-
-    Slots(
-        optimizer.config,
-        optimizer._initial_vector,
-        variables,
-        add_variable,
-        optimizer.guard,
-    )
-    # Keras's own: averages and accumulated gradients.
-    copies = bool(optimizer.use_ema) + bool(
-        optimizer.gradient_accumulation_steps
-    )
-    return total + copies * sum(map(_bytes, variables))
 
 
 def _like(optimizer) -> HierarchicalRNN:
@@ -284,37 +210,3 @@ def _like(optimizer) -> HierarchicalRNN:
             )
         },
     )  # fmt: skip
-
-
-def _gradient_seconds(model, batch, jit_compile, seconds) -> float:
-    """Median time of a gradient; leaves the model's state as it was."""
-    if isinstance(batch, int):
-        batch = keras.tree.map_structure(
-            lambda tensor: _random_inputs(tensor, batch), _inputs(model)
-        )
-    variables = [v.value for v in model.trainable_variables]
-
-    def loss():
-        outputs = keras.tree.flatten(model(batch, training=True))
-        return sum(ops.mean(ops.square(ops.cast(o, "float32")))
-                   for o in outputs)  # fmt: skip
-
-    step = backend.compile_step(
-        lambda: backend.gradient(loss, variables), jit_compile
-    )
-    state = [
-        (v, ops.convert_to_numpy(v)) for v in model.non_trainable_variables
-    ]
-    try:
-        return calibration.medians([step], seconds)[0]
-    finally:
-        for variable, value in state:
-            variable.assign(value)
-
-
-def _random_inputs(tensor, count: int):
-    """Random floats, or zeros: a number that every vocabulary has."""
-    shape = (count, *tensor.shape[1:])
-    if "float" not in keras.backend.standardize_dtype(tensor.dtype):
-        return np.zeros(shape, tensor.dtype)
-    return np.random.default_rng(0).normal(size=shape).astype(tensor.dtype)

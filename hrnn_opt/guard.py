@@ -18,8 +18,7 @@ anew, and all further steps are those of `fallback`. If these fail by the same
 measure they go back, too, and are ten times shorter from then on.
 """
 
-import math
-
+import numpy as np
 from keras import ops
 
 from hrnn_opt import backend, fallback, kernels, rule
@@ -42,26 +41,17 @@ class Guard:
         self._optimizer, self._slots = optimizer, optimizer._slots
         self._state = optimizer._slots.guard
 
-    def before_step(self):
-        """The first point of all is kept."""
-        state = self._state
-
-        def keep():
-            # Both are this point.
-            self._keep()
-            self._keep()
-
-        backend.run_if(
-            ops.equal(backend.read(state.points), 0), keep, state.variables
-        )
-
     def after_step(self):
-        """Checks, if it is late: whoever watches the loss does so earlier."""
+        """Checks, if it is late: whoever watches the loss does so earlier.
+
+        After the first step the first point is kept.
+        """
         state = self._state
         due = ops.logical_or(
             backend.read(state.since) >= 2 * INTERVAL,
             backend.read(state.bad) >= PATIENCE,
         )
+        due = ops.logical_or(due, ops.equal(backend.read(state.points), 0))
         backend.run_if(due, self.check, self._assigned())
 
     def watch(self, loss, steps):
@@ -75,33 +65,35 @@ class Guard:
         backend.run_if(due, self.check, self._assigned())
 
     def check(self):
-        """Goes on or back."""
-        failed = self._failed()
-        everything = self._assigned()
-        backend.run_if(failed, self._go_back, everything)
-        backend.run_if(ops.logical_not(failed), self._go_on, everything)
+        """Goes on or back. Without any point yet, it waits for one."""
+        theta, everything = self._theta(), self._assigned()
+        failed = self._failed(theta)
+        back = ops.logical_and(failed, backend.read(self._state.points) > 0)
+        backend.run_if(back, self._go_back, everything)
+        backend.run_if(
+            ops.logical_not(failed), lambda: self._go_on(theta), everything
+        )
 
-    def _failed(self):
+    def _failed(self, theta):
         state = self._state
-        theta = self._theta()
-        pairs = list(zip(theta, state.candidate, strict=True))
-        moved = _rms([new - backend.read(old) for new, old in pairs])
-        size = _rms([backend.read(old) for _, old in pairs])
+        candidate = backend.read(state.candidate)
+        moved, size = _rms(theta - candidate), _rms(candidate)
         lr = ops.cast(self._optimizer.learning_rate, moved.dtype)
-        reach = lr * ops.cast(state.since, moved.dtype)
+        reach = size + lr * ops.cast(state.since, moved.dtype)
+        none = ops.equal(backend.read(state.points), 0)
         # Written so that NaN fails.
-        steps_fine = moved <= JUMP * (size + reach)
+        steps_fine = ops.logical_or(none, moved <= JUMP * reach)
+        steps_fine = ops.logical_and(steps_fine, ops.isfinite(moved))
         loss, seen = self._loss()
-        rise = loss - state.lowest_loss
         allowed = RISE * ops.maximum(
             ops.abs(state.first_loss), state.first_loss - state.lowest_loss
         )
         first = ops.equal(backend.read(state.intervals), 0)
-        loss_fine = ops.logical_and(
-            ops.isfinite(loss), ops.logical_or(first, rise <= allowed)
-        )
+        low = ops.logical_or(first, loss - state.lowest_loss <= allowed)
+        loss_fine = ops.logical_and(low, ops.isfinite(loss))
         loss_fine = ops.logical_or(ops.logical_not(seen), loss_fine)
-        patient = backend.read(state.bad) < PATIENCE
+        # A step that was skipped shows nothing: no point is kept then.
+        patient = backend.read(state.bad) < ops.where(none, 1, PATIENCE)
         fine = ops.logical_and(steps_fine, loss_fine)
         return ops.logical_not(ops.logical_and(fine, patient))
 
@@ -110,8 +102,10 @@ class Guard:
         steps = backend.read(self._state.loss_steps)
         return self._state.loss_total / ops.maximum(steps, 1), steps > 0
 
-    def _go_on(self):
+    def _go_on(self, theta):
+        """The candidate was good; theta is the new candidate."""
         state = self._state
+        since = backend.read(state.since)
         loss, seen = self._loss()
         first = ops.equal(backend.read(state.intervals), 0)
         lowest = ops.minimum(state.lowest_loss, loss)
@@ -121,22 +115,22 @@ class Guard:
             (state.intervals, state.intervals + 1),
         ):
             variable.assign(ops.where(seen, new, backend.read(variable)))
-        self._keep()
-        self._restart()
-
-    def _keep(self):
-        """The candidate was good; theta is the new candidate."""
-        state = self._state
-        state.good_lengths.assign(backend.read(state.candidate_lengths))
-        state.candidate_lengths.assign(self._lengths())
-        for t, theta in enumerate(self._theta()):
-            state.good[t].assign(backend.read(state.candidate[t]))
-            state.candidate[t].assign(theta)
+        # The first point is both.
+        none = ops.equal(backend.read(state.points), 0)
+        for good, candidate, new in (
+            (state.good, state.candidate, theta),
+            (state.good_lengths, state.candidate_lengths, self._lengths()),
+        ):
+            good.assign(ops.where(none, new, backend.read(candidate)))
+            candidate.assign(new)
         state.points.assign(state.points + 1)
+        self._restart()
+        # The first interval counts from the first step.
+        state.since.assign(ops.where(none, since, ops.zeros_like(since)))
 
     def _go_back(self):
         """Theta and lengths of the good point; the averages start anew."""
-        state, slots, optimizer = self._state, self._slots, self._optimizer
+        state, optimizer = self._state, self._optimizer
         before = backend.read(state.handovers)
         lengths = ops.where(
             before > 0,
@@ -150,24 +144,34 @@ class Guard:
         state.handovers.assign(before + 1)
         state.lengths.assign(lengths)
         state.candidate_lengths.assign(lengths)
-        meta = unflatten(optimizer.config, backend.read(slots.meta_vector))
+        good = backend.read(state.good)
+        state.candidate.assign(good)
+        start = 0
         for t, variable in enumerate(optimizer._trainable_variables):
-            good = backend.read(state.good[t])
-            variable.assign(ops.cast(good, variable.dtype))
-            state.candidate[t].assign(good)
+            stop = start + self._slots.sizes[t]
+            theta = ops.reshape(good[start:stop], variable.shape)
+            start = stop
+            variable.assign(ops.cast(theta, variable.dtype))
             if optimizer.use_ema:
                 average = optimizer._model_variables_moving_average[t]
-                average.assign(ops.cast(good, average.dtype))
-            for piece in slots.states[t]:
-                fresh = rule.initial_param_state(
-                    optimizer.config, meta, (piece.shape[1],)
-                )
-                if fresh.eta_bar is not None:
-                    fresh = fresh._replace(eta_bar=fresh.eta_bar + lengths[t])
-                piece.assign(kernels.pack(fresh))
+                average.assign(ops.cast(theta, average.dtype))
+        self._forget(lengths)
+        self._restart()
+
+    def _forget(self, lengths):
+        """The parameters' state is the initial one, but for their lengths."""
+        slots, config = self._slots, self._optimizer.config
+        meta = unflatten(config, backend.read(slots.meta_vector))
+        fresh = kernels.pack(rule.initial_param_state(config, meta, (1,)))
+        row = np.zeros((config.state_rows, 1))
+        row[-1] = config.relative_learning_rate
+        row = ops.cast(row, slots.dtype)
+        for t, pieces in enumerate(slots.states):
+            column = fresh + row * lengths[t]
+            for piece in pieces:
+                piece.assign(ops.broadcast_to(column, piece.shape))
             for offset in slots.offsets[t]:
                 offset.assign(ops.zeros_like(offset))
-        self._restart()
 
     def _restart(self):
         state = self._state
@@ -176,14 +180,20 @@ class Guard:
         ):  # fmt: skip
             variable.assign(ops.zeros_like(variable))
 
-    def _theta(self) -> list:
-        return [
-            ops.cast(
-                self._optimizer._shifted(v, t, -1, rounded=False),
-                self._slots.dtype,
+    def _theta(self):
+        """All tensors in one vector."""
+        slots = self._slots
+
+        def joined(parts):
+            return ops.concatenate(
+                [ops.reshape(ops.cast(p, slots.dtype), (-1,)) for p in parts]
             )
-            for t, v in enumerate(self._optimizer._trainable_variables)
-        ]
+
+        values = joined(map(backend.read, self._optimizer._trainable_variables))
+        if not self._optimizer.config.attention:
+            return values
+        offsets = [backend.read(o) for own in slots.offsets for o in own]
+        return values - (1 - slots.holds_theta_as_float()) * joined(offsets)
 
     def _lengths(self):
         """Mean of eta_bar over each tensor; 0, the initial length, without."""
@@ -216,7 +226,6 @@ class Guard:
         ]
 
 
-def _rms(arrays):
-    """Root mean square over all elements of some arrays."""
-    count = sum(math.prod(a.shape) for a in arrays)
-    return ops.sqrt(sum(ops.sum(a * a) for a in arrays) / count)
+def _rms(x):
+    """Root mean square."""
+    return ops.sqrt(ops.mean(x * x))

@@ -1,6 +1,7 @@
 """What the guard remembers: counts, losses, two points (see `guard`)."""
 
-import keras
+import math
+
 from keras import ops
 
 from hrnn_opt import backend
@@ -35,17 +36,15 @@ class GuardState:
         self.lengths = number("lengths", tensors)  # of `fallback`
         self.good_lengths = number("good_lengths", tensors)
         self.candidate_lengths = number("candidate_lengths", tensors)
-        self.good = [
-            number(f"good_{t}", v.shape) for t, v in enumerate(variables)
-        ]
-        self.candidate = [
-            number(f"candidate_{t}", v.shape) for t, v in enumerate(variables)
-        ]
+        # All tensors one after another: few operations, whatever their number.
+        size = (sum(math.prod(v.shape) for v in variables),)
+        self.good = number("good", size)
+        self.candidate = number("candidate", size)
 
     @property
     def variables(self) -> list:
         """All of them."""
-        return keras.tree.flatten(list(vars(self).values()))
+        return list(vars(self).values())
 
     def choose(self, learned, instead, assigned):
         """Runs one of two functions, which assign the same variables."""

@@ -13,7 +13,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from hrnn_opt import backend, meta_parameters, persistence
+from hrnn_opt import backend, guard_words, meta_parameters, persistence
 from hrnn_opt import weights as weights_files
 from hrnn_opt.config import RuleConfig
 from hrnn_opt.guard import Guard
@@ -94,7 +94,7 @@ class HierarchicalRNN(keras.optimizers.Optimizer):
                 f"Received: guard={guard!r}"
             )
         self.guard, self.guarded_by_callback = guard, False
-        self._warned_of_guard, self._handovers_reported = False, 0
+        self._told_of_guard, self._told_handovers = False, 0
         self._missing_weights = None
         self._slots = None
         self.swapped_by_callback = False
@@ -154,7 +154,7 @@ class HierarchicalRNN(keras.optimizers.Optimizer):
         self.guarded_by_callback = True
         Guard(self).watch(loss, steps)
         if backend.executing_eagerly():
-            self._warn_of_handovers()
+            guard_words.warn_of_handovers(self)
 
     # One step.
 
@@ -173,13 +173,13 @@ class HierarchicalRNN(keras.optimizers.Optimizer):
                 with keras.name_scope(self.name):
                     self.build(trainable_variables)
         self._warn_of_missing_swap()
-        self._warn_of_missing_guard()
+        guard_words.warn_of_missing(self)
         super().apply(grads, trainable_variables)
         for t, variable in self._constrained(grads, trainable_variables):
             variable.assign(self._shifted(variable, t, 1))
         if backend.executing_eagerly():
             self._warn_of_skips()
-            self._warn_of_handovers()
+            guard_words.warn_of_handovers(self)
 
     def _backend_apply_gradients(self, grads, trainable_variables):
         """As in Keras, which goes on to apply constraints: to theta."""
@@ -218,8 +218,6 @@ class HierarchicalRNN(keras.optimizers.Optimizer):
             for t, variable in enumerate(self._trainable_variables)
             if t not in moving
         }
-        if targets and self.guard:
-            Guard(self).before_step()
         if targets:
             update_model(self.config, self._slots, targets, idle, lr)
         if targets and self.guard:
@@ -315,7 +313,7 @@ class HierarchicalRNN(keras.optimizers.Optimizer):
         if self.built:
             self.swap_to_theta()
             self._warn_of_skips()
-            self._warn_of_handovers()
+            guard_words.warn_of_handovers(self)
         super().finalize_variable_values(var_list)
 
     def _warn_of_missing_swap(self):
@@ -343,33 +341,6 @@ class HierarchicalRNN(keras.optimizers.Optimizer):
                 stacklevel=3,
             )
         self._skips_reported = skipped
-
-    def _warn_of_missing_guard(self):
-        if not self.guard or self.guarded_by_callback or self._warned_of_guard:
-            return
-        self._warned_of_guard = True
-        warnings.warn(
-            "HierarchicalRNN(guard=True) watches its steps alone. To have the "
-            "loss watched, pass callbacks=[hrnn_opt.callbacks.Guard(), ...] to "
-            "`fit`; a loop of your own that calls `optimizer.watch(loss)` "
-            "after each step is all right.",
-            stacklevel=3,
-        )
-
-    def _warn_of_handovers(self):
-        handovers = self.handovers
-        if handovers > self._handovers_reported:
-            warnings.warn(
-                "HierarchicalRNN failed (its steps or its loss ran away, or "
-                "gradients were not finite): the guard went back to the last "
-                f"good point, {handovers} time(s) by now, first after "
-                f"iteration {self.handed_over_at}. All further steps are "
-                "RMSProp-like, as long as the last good ones"
-                + (", and ten times shorter for each further failure." if
-                   handovers > 1 else "."),
-                stacklevel=3,
-            )  # fmt: skip
-        self._handovers_reported = handovers
 
     # Saving.
 

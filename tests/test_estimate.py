@@ -31,6 +31,7 @@ def compiled(**arguments):
     "arguments",
     [
         {},
+        {"guard": True},
         {"use_ema": True, "gradient_accumulation_steps": 2},
         {
             "weights": None,
