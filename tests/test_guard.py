@@ -197,6 +197,27 @@ def test_steps_alone_are_watched_in_a_loop(exploding, mode):
     assert np.max(np.abs(variable.numpy())) < 1
 
 
+def test_loss_is_watched_in_a_graph():
+    variable = keras.Variable(np.ones(5, "float32"))
+    optimizer = HierarchicalRNN(1e-3, guard=True)
+    optimizer.build([variable])
+
+    @tf.function(autograph=False)
+    def step(loss):
+        optimizer.apply([2 * variable.value], [variable])
+        optimizer.watch(loss)
+
+    for loss, handovers in [(1.0, 0)] * 8 + [(1e9, 0)] * 3 + [(1e9, 1)]:
+        step(tf.constant(loss))
+        assert optimizer.handovers == handovers
+    good = variable.numpy()
+    step(tf.constant(1.0))
+    # As long as the last good steps.
+    moved = np.sqrt(np.mean((variable.numpy() - good) ** 2))
+    length = 1e-3 * np.exp(float(state(optimizer).lengths[0]))
+    np.testing.assert_allclose(moved, length, 1e-4)
+
+
 class Cliff:
     """|x| descends slowly; beyond the edge gradients are NaN for good."""
 

@@ -15,8 +15,8 @@ class Telemetry(callbacks.Callback):
     `magnitude_steps` (how long the shortest averages of Eqs. 1-2 remember),
     `gradient`, `slow_gradient`, `magnitude` and `rescaled_gradient` (root mean
     squares of what these averages hold); see `hrnn_opt.telemetry.Statistics`.
-    For the whole: `learning_rate` and `skipped_steps`. The step is that of
-    `optimizer.iterations`.
+    For the whole: `learning_rate` and `skipped_steps`, with a guard
+    `handovers`. The step is that of `optimizer.iterations`.
 
     All of it is read from the optimizer's state: no gradient is taken.
 
@@ -107,6 +107,8 @@ def scalars(optimizer) -> dict[str, float]:
         ),
         "optimizer/skipped_steps": float(optimizer.skipped_steps),
     }
+    if optimizer.guard:
+        found["optimizer/handovers"] = float(optimizer.handovers)
     names = [v.path for v in optimizer._trainable_variables]
     for kind, values in statistics(optimizer)._asdict().items():
         if values is None:
