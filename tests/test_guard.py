@@ -273,7 +273,8 @@ def test_loss_decides(bad):
     np.testing.assert_allclose(state(optimizer).lengths, shorter, 1e-6)
 
 
-def test_averages_and_other_variables_go_back(path):
+@pytest.mark.parametrize("broken_rows", [1, 16])
+def test_averages_and_other_variables_go_back(broken_rows):
     model = keras.Sequential(
         [
             keras.Input((4,)),
@@ -292,7 +293,8 @@ def test_averages_and_other_variables_go_back(path):
     model.fit(x, y, epochs=3, callbacks=watch, **arguments)
     before = [v.numpy() for v in model.non_trainable_variables]
     broken = x.copy()
-    broken[0] = np.nan
+    # In the loss of one batch, or in so many that the steps show it first.
+    broken[:broken_rows] = np.nan
     with pytest.warns(UserWarning, match="the guard went back"):
         model.fit(broken, y, epochs=1, callbacks=watch, **arguments)
     assert optimizer.handovers == 1

@@ -3,7 +3,7 @@
 import numpy as np
 from keras import callbacks, ops
 
-from hrnn_opt import guard
+from hrnn_opt import guard, guard_words
 from hrnn_opt.wrapped import learned_optimizers
 
 
@@ -39,6 +39,7 @@ class Guard(callbacks.Callback):
             )
         for optimizer in self._guarded:
             optimizer.guarded_by_callback = True
+        self._handovers = [o.handovers for o in self._guarded]
         self._good = self._candidate = self._others()
 
     def on_epoch_begin(self, epoch, logs=None):
@@ -67,10 +68,13 @@ class Guard(callbacks.Callback):
             loss, self._total = (total - self._total) / steps, total
         self._told = self._batches
         went_back = checked = False
-        for optimizer in self._guarded:
-            before = optimizer.handovers
-            optimizer.watch(loss, steps)
-            went_back |= optimizer.handovers > before
+        for k, optimizer in enumerate(self._guarded):
+            # After skipped steps it goes back by itself: this loss is the past.
+            if optimizer.handovers == self._handovers[k]:
+                optimizer.watch(loss, steps)
+            guard_words.warn_of_handovers(optimizer)
+            went_back |= optimizer.handovers > self._handovers[k]
+            self._handovers[k] = optimizer.handovers
             checked |= int(optimizer._slots.guard.since) == 0
         if went_back:
             self._go_back()
