@@ -32,6 +32,23 @@ def uncompiled(function):
     return torch.compiler.disable(function) if NAME == "torch" else function
 
 
+def compile_step(function, jit_compile: bool):
+    """Makes a training step of a function that assigns variables, as `fit`.
+
+    Other backends than TensorFlow run it as it is.
+    """
+    if NAME == "tensorflow":
+        return tf.function(function, jit_compile=jit_compile, autograph=False)
+    return function
+
+
+def gradient(function, variables):
+    """Gradient of a scalar function of the variables; TensorFlow only."""
+    with tf.GradientTape() as tape:
+        value = function()
+    return tape.gradient(value, variables)
+
+
 def executing_eagerly() -> bool:
     """Whether values can be read now, in host code."""
     if NAME == "tensorflow":

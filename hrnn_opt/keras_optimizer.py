@@ -13,9 +13,16 @@ import keras
 import numpy as np
 from keras import ops
 
-from hrnn_opt import backend, meta_parameters, persistence, replicas
+from hrnn_opt import (
+    backend,
+    guard_words,
+    meta_parameters,
+    persistence,
+    replicas,
+)
 from hrnn_opt import weights as weights_files
 from hrnn_opt.config import RuleConfig
+from hrnn_opt.guard import Guard
 from hrnn_opt.model_update import Target, update_model
 from hrnn_opt.slots import Slots
 
@@ -50,6 +57,10 @@ class HierarchicalRNN(keras.optimizers.Optimizer):
             then equal.
         seed: of the fresh meta-parameters, only used with `weights=None`; None
             draws one, which `get_config` then tells.
+        guard: whether to go back to the last good point, and on with
+            RMSProp-like steps, when the learned rule fails (see
+            `hrnn_opt.guard`). Add `hrnn_opt.callbacks.Guard()` to `fit`, or
+            call `watch` in your own loop, to have the loss watched.
         name: of the optimizer.
         **kwargs: every base argument of `keras.optimizers.Optimizer`:
             `weight_decay`, `clipnorm`, `clipvalue`, `global_clipnorm`,
@@ -74,6 +85,7 @@ class HierarchicalRNN(keras.optimizers.Optimizer):
         weights="pretrained",
         config=None,
         seed=None,
+        guard=False,
         name="hierarchical_rnn",
         **kwargs,
     ):
@@ -82,6 +94,13 @@ class HierarchicalRNN(keras.optimizers.Optimizer):
         self.config, self._initial_vector, self.weights_sha256, self.seed = (
             _resolve(weights, config, seed)
         )
+        if not isinstance(guard, bool):
+            raise ValueError(
+                "Argument `guard` must be True or False. "
+                f"Received: guard={guard!r}"
+            )
+        self.guard, self.guarded_by_callback = guard, False
+        self._told_of_guard, self._told_handovers = False, 0
         self._missing_weights = None
         self._slots = None
         self.swapped_by_callback = False
@@ -96,13 +115,52 @@ class HierarchicalRNN(keras.optimizers.Optimizer):
         replicas.check_strategy(self, variables)
         super().build(variables)
         self._slots = Slots(
-            self.config, self._initial_vector, variables, self.add_variable
+            self.config,
+            self._initial_vector,
+            variables,
+            self.add_variable,
+            self.guard,
         )
 
     @property
     def skipped_steps(self) -> int:
         """Steps skipped because a gradient was NaN or infinite."""
         return int(backend.read(self._slots.skipped)) if self.built else 0
+
+    @property
+    def handovers(self) -> int:
+        """Times that the guard went back; from the first on, steps are those
+        of `hrnn_opt.fallback`."""
+        guarded = self.built and self.guard
+        return int(self._slots.guard.handovers) if guarded else 0
+
+    @property
+    def handed_over_at(self) -> int | None:
+        """Iterations made when the learned rule failed; None if it has not."""
+        if not self.handovers:
+            return None
+        return int(self._slots.guard.handed_over_at)
+
+    def watch(self, loss, steps=1):
+        """Tells the guard a loss, in your own loop, after `apply`.
+
+        Args:
+            loss: a scalar, or the mean loss of several steps.
+            steps: their number.
+
+        Raises:
+            ValueError: there is no guard, or the optimizer is not built.
+        """
+        if not self.guard or not self.built:
+            raise ValueError(
+                "`watch` needs guard=True and an optimizer that is built: call "
+                f"it after `apply`. Received: guard={self.guard}, "
+                f"built={self.built}"
+            )
+        self.guarded_by_callback = True
+        Guard(self).watch(loss, steps)
+        if backend.executing_eagerly():
+            guard_words.warn_of_handovers(self)
 
     # One step.
 
@@ -122,11 +180,13 @@ class HierarchicalRNN(keras.optimizers.Optimizer):
                 with keras.name_scope(self.name):
                     self.build(trainable_variables)
         self._warn_of_missing_swap()
+        guard_words.warn_of_missing(self)
         super().apply(grads, trainable_variables)
         for t, variable in self._constrained(grads, trainable_variables):
             variable.assign(self._shifted(variable, t, 1))
         if backend.executing_eagerly():
             self._warn_of_skips()
+            guard_words.warn_of_handovers(self)
 
     def _backend_apply_gradients(self, grads, trainable_variables):
         """As in Keras, which goes on to apply constraints: to theta."""
@@ -170,6 +230,8 @@ class HierarchicalRNN(keras.optimizers.Optimizer):
         }
         if targets:
             update_model(self.config, self._slots, targets, idle, lr)
+        if targets and self.guard:
+            Guard(self).after_step()
 
     def _apply_weight_decay(self, variables):
         """Nothing here: theta decays as part of the step."""
@@ -271,6 +333,7 @@ class HierarchicalRNN(keras.optimizers.Optimizer):
         if self.built and backend.has_value(self._slots.holds_theta):
             self.swap_to_theta()
             self._warn_of_skips()
+            guard_words.warn_of_handovers(self)
         super().finalize_variable_values(var_list)
 
     def _warn_of_missing_swap(self):
@@ -309,6 +372,7 @@ class HierarchicalRNN(keras.optimizers.Optimizer):
             weights=name if name is None else str(name),
             config=self.config.to_dict(),
             seed=self.seed,
+            guard=self.guard,
             weights_sha256=self.weights_sha256,
         )
         return config
@@ -338,14 +402,30 @@ class HierarchicalRNN(keras.optimizers.Optimizer):
     def save_own_variables(self, store):
         """The state, with the versions it belongs to."""
         super().save_own_variables(store)
-        persistence.write_header(store, self.config)
+        persistence.write_header(store, self.config, self.guard)
 
     def load_own_variables(self, store):
-        """The state; one of another version or config is refused by name."""
-        if persistence.check(store, self.name, self.config, self.variables):
-            for k, variable in enumerate(self.variables):
+        """The state; one of another version or config is refused by name.
+
+        The state of an optimizer without guard starts the guard anew.
+        """
+        guarded, variables = persistence.is_guarded(store), self.variables
+        if guarded and not self.guard:
+            raise ValueError(
+                f"The saved state of optimizer '{self.name}' is that of "
+                "guard=True, and may have been handed over to other steps. "
+                f"Received: guard={self.guard}"
+            )
+        starts = self.guard and not guarded and self.built
+        if starts:
+            variables = variables[: -len(self._slots.guard.variables)]
+        if persistence.check(store, self.name, self.config, variables):
+            for k, variable in enumerate(variables):
                 variable.assign(store[str(k)])
             self._missing_weights = None
+            if starts:
+                for variable in self._slots.guard.variables:
+                    variable.assign(ops.zeros_like(variable))
 
 
 def _resolve(name, config, seed):

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from keras import ops
 
-from hrnn_opt import backend, rule
+from hrnn_opt import backend, fallback, rule
 from hrnn_opt.config import RuleConfig
 from hrnn_opt.meta_parameters import unflatten
 from hrnn_opt.rule import ParamState
@@ -59,22 +59,46 @@ def sense_chunk(
         ops.expand_dims(bias, -1),
         mean_eta_bar,
     )
-    # A product with ones: XLA's own sum along the last axis is twice as slow.
-    ones = ops.ones((shape[-1], 1), g.dtype)
-
-    def total(x):
-        if filled is not None:
-            column = ops.arange(shape[-1], dtype="int32")
-            x = x * ops.cast(column < ops.expand_dims(filled, -1), x.dtype)
-        flat = ops.reshape(x, (-1, shape[-1])) @ ones
-        return ops.reshape(flat, x.shape[:2])
-
+    total = functools.partial(_row_sums, filled)
     sums = rule.totals(new, sensed, total)
     return (
         ops.reshape(pack(new), packed.shape),
         ops.reshape(sensed.u, (-1, n)),
         sums,
     )
+
+
+def fallback_chunk(
+    config: RuleConfig, meta_vector, mean_eta_bar, packed, g, bias, filled
+):
+    """`fallback.sense` on rows, as `sense_chunk`.
+
+    The attended point is theta here, so all directions are the same. The sums
+    are those of d^2 and of the parameters that have seen a gradient.
+    """
+    rows, n = bias.shape[1], g.shape[0]
+    shape = (-1, rows, n // rows)
+    state = unpack(config, ops.reshape(packed, shape))
+    new, d, seen = fallback.sense(config, state, ops.reshape(g, shape))
+    sums = [_row_sums(filled, value) for value in (d * d, seen)]
+    u = ops.reshape(d, (1, n))
+    return (
+        ops.reshape(pack(new), packed.shape),
+        ops.concatenate([u] * config.directions, axis=0),
+        ops.concatenate(sums, axis=0),
+    )
+
+
+def _row_sums(filled, x):
+    """Sums [F, R] over rows [F, R, width] without their padding."""
+    width = x.shape[-1]
+    if filled is not None:
+        column = ops.arange(width, dtype="int32")
+        x = x * ops.cast(column < ops.expand_dims(filled, -1), x.dtype)
+    # A product with ones: XLA's own sum along the last axis is twice as slow.
+    ones = ops.ones((width, 1), x.dtype)
+    flat = ops.reshape(x, (-1, width)) @ ones
+    return ops.reshape(flat, x.shape[:2])
 
 
 def advance_chunk(config: RuleConfig, at_phi, value, offset, u, rows):

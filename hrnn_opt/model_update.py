@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from keras import ops
 
-from hrnn_opt import backend, chunks, hierarchy, kernels, rule
+from hrnn_opt import backend, chunks, fallback, hierarchy, kernels, rule
 from hrnn_opt.config import RuleConfig
 from hrnn_opt.hierarchy import SharedState
 from hrnn_opt.meta_parameters import unflatten
@@ -53,8 +53,17 @@ def update_model(
     assigned = slots.changing([t.number for t in targets])
     assigned += [t.variable for t in targets] + list(idle.values())
 
-    def step():
+    def learned():
         _step(config, slots, targets, grads, lr)
+
+    def instead():
+        _fallback_step(config, slots, targets, grads, lr)
+
+    def step():
+        if slots.guard is None:
+            learned()
+        else:
+            slots.guard.choose(learned, instead, assigned)
         if config.attention:
             # All variables hold phi from now on.
             for t, variable in idle.items():
@@ -67,6 +76,8 @@ def update_model(
     slots.skipped.assign(
         slots.skipped + ops.cast(ops.logical_not(finite), "int32")
     )
+    if slots.guard is not None:
+        slots.guard.count(finite)
 
 
 def _step(config, slots, targets, grads, lr):
@@ -90,7 +101,38 @@ def _step(config, slots, targets, grads, lr):
     _move(config, slots, targets, plan, u, rows)
 
 
-def _sense(config, slots, targets, plan, meta_vector, grads, bias):
+def _fallback_step(config, slots, targets, grads, lr):
+    """As `_step`, by the rule of `fallback`."""
+    sizes = tuple(slots.sizes[t.number] for t in targets)
+    plan = chunks.plan(sizes, backend.one_program())
+    u, sums = _sense(
+        config,
+        slots,
+        targets,
+        plan,
+        backend.read(slots.meta_vector),
+        grads,
+        ops.zeros((1, len(targets)), slots.dtype),
+        kernels.fallback_chunk,
+    )
+    numbers = np.asarray([t.number for t in targets])
+    lengths = ops.take(backend.read(slots.guard.lengths), numbers)
+    scale = fallback.step_scale(sums[:1], sums[1:], lr, lengths)
+    decay = ops.expand_dims(ops.stack([t.decay for t in targets]), 0)
+    rows = ops.concatenate([scale] * config.directions + [decay], axis=0)
+    _move(config, slots, targets, plan, u, rows)
+
+
+def _sense(
+    config,
+    slots,
+    targets,
+    plan,
+    meta_vector,
+    grads,
+    bias,
+    kernel=kernels.sense_chunk,
+):
     """Updates the parameters' state; u of each chunk, totals [F, T]."""
     states = [slots.states[t.number] for t in targets]
     mean_eta_bar = ops.zeros((), slots.dtype)
@@ -115,7 +157,7 @@ def _sense(config, slots, targets, plan, meta_vector, grads, bias):
 
     common = (meta_vector, mean_eta_bar)
     results = kernels.over_chunks(
-        kernels.sense_chunk, config, common, plan, arguments, write
+        kernel, config, common, plan, arguments, write
     )
     u, row_sums = zip(*results, strict=True)
     owner = np.concatenate([chunk.owner for chunk in plan.chunks])

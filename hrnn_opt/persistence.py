@@ -23,10 +23,23 @@ def _header(config: RuleConfig) -> dict:
     }
 
 
-def write_header(store, config: RuleConfig):
+def write_header(store, config: RuleConfig, guard: bool):
     """Adds versions and config to the store, as the bytes of a JSON text."""
-    text = json.dumps(_header(config), sort_keys=True)
+    header = _header(config) | ({"guard": True} if guard else {})
+    text = json.dumps(header, sort_keys=True)
     store[HEADER] = np.frombuffer(text.encode(), "uint8")
+
+
+def read_header(store) -> dict:
+    """What `write_header` wrote; empty for another optimizer's state."""
+    if HEADER not in set(store.keys()):
+        return {}
+    return json.loads(bytes(np.asarray(store[HEADER])).decode())
+
+
+def is_guarded(store) -> bool:
+    """Whether a guard's variables are the last ones of the saved state."""
+    return bool(read_header(store).get("guard"))
 
 
 def check(store, name: str, config: RuleConfig, variables) -> bool:
@@ -55,7 +68,7 @@ def check(store, name: str, config: RuleConfig, variables) -> bool:
             stacklevel=3,
         )
         return False
-    found = json.loads(bytes(np.asarray(store[HEADER])).decode())
+    found = read_header(store)
     expected = _header(config)
     for key, value in expected.items():
         if found.get(key) != value:

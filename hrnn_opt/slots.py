@@ -13,6 +13,7 @@ from keras import ops
 
 from hrnn_opt import backend, chunks, kernels, meta_parameters, rule
 from hrnn_opt.config import RuleConfig
+from hrnn_opt.guard_state import GuardState
 from hrnn_opt.hierarchy import SharedState
 
 STATE_VERSION = 1
@@ -46,9 +47,17 @@ class Slots:
         vector: flat meta-parameters; they are part of the saved state.
         variables: of the model.
         add_variable: as `keras.optimizers.Optimizer.add_variable`.
+        guard: whether a guard's variables follow.
     """
 
-    def __init__(self, config: RuleConfig, vector, variables, add_variable):
+    def __init__(
+        self,
+        config: RuleConfig,
+        vector,
+        variables,
+        add_variable,
+        guard: bool = False,
+    ):
         self.dtype = float_type(variables)
         self._add_variable = add_variable
         vector = np.asarray(vector, self.dtype)
@@ -83,6 +92,7 @@ class Slots:
                     if config.attention
                 ]
             )
+        self.guard = GuardState(variables, self._add) if guard else None
 
     def offset(self, tensor: int):
         """phi - theta of a tensor, in its shape."""

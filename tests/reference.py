@@ -159,6 +159,24 @@ def scaled_step(lr, eta, d, moving):
     return lr * np.exp(eta) * (d / rms)
 
 
+def fallback_step(g, g_bar, r, log_length, lr):
+    """RMSProp-like: - lr exp(log_length) d / rms(d), d = g_bar[0] / r[-1].
+
+    Averages as in Eqs. 1 and 2, with decays 0.9 and 0.96 at scale 0 (their
+    logits rounded to 2.2 and 3.2). Returns the step, g_bar and r.
+    """
+    g_bar, r = g_bar.copy(), r.copy()
+    d, seen = np.zeros(g.size), np.zeros(g.size, bool)
+    for i in range(g.size):
+        old_r = r[:, i].copy()
+        g_bar[:, i] = gradient_average(g[i], g_bar[:, i], old_r, 2.2)
+        r[:, i] = root_mean_square(g[i], g_bar[:, i], old_r, 3.2)
+        seen[i] = is_seen(r[:, i])
+        if seen[i]:
+            d[i] = g_bar[0, i] / r[-1, i]
+    return -scaled_step(lr, log_length, d, seen), g_bar, r
+
+
 def clip_norm(g, limit):
     """Keras's clipnorm: g limit / max(|g|, limit)."""
     with np.errstate(all="ignore"):
@@ -235,6 +253,7 @@ class ReferenceOptimizer:
         if self.ema_momentum is not None:
             self.averages = [np.zeros_like(v) for v in self.theta]
         self.accumulators = [np.zeros_like(v) for v in self.theta]
+        self.log_lengths = None  # of the steps after a failure
         self.iterations = 0
         self.skipped = 0
         self.holds_theta = False
@@ -261,6 +280,26 @@ class ReferenceOptimizer:
     def to_phi(self):
         """Put phi back into the variables, for training."""
         self.holds_theta = False
+
+    def mean_log_lengths(self):
+        """The mean of eta_bar over each tensor."""
+        if not self.use_eta_bar:
+            return [0.0] * len(self.theta)
+        return [eta_bar.mean() for eta_bar in self.eta_bar]
+
+    def hand_over(self, thetas, log_lengths):
+        """Back to these points; from now on steps are `fallback_step`."""
+        self.log_lengths = log_lengths
+        for t, theta in enumerate(thetas):
+            self.theta[t] = theta.copy()
+            self.offset[t] = np.zeros_like(theta)
+            self.h[t] = np.tile(self.weights["h_param"][:, None], theta.size)
+            self.g_bar[t] = np.zeros_like(self.g_bar[t])
+            self.r[t] = np.zeros_like(self.r[t])
+            if self.use_eta_bar:
+                self.eta_bar[t] = np.full(theta.size, log_lengths[t])
+            if self.averages is not None:
+                self.averages[t] = theta.copy()
 
     def apply(self, grads):
         """One call: gradients at phi, None for a tensor without one."""
@@ -318,6 +357,9 @@ class ReferenceOptimizer:
         if not all(np.isfinite(g).all() for g in grads.values()):
             self.skipped += 1
             return
+        if self.log_lengths is not None:
+            self._update_by_fallback(grads, lr)
+            return
         eta_mean = 0.0
         if self.use_eta_bar:
             eta_mean = np.concatenate([self.eta_bar[t] for t in grads]).mean()
@@ -341,6 +383,18 @@ class ReferenceOptimizer:
         if self.use_global:
             active = [self.h_tensor[:, t] for t in grads]
             self.h_global = global_rnn(self.weights, active, self.h_global)
+        self.holds_theta = False
+
+    def _update_by_fallback(self, grads, lr):
+        for t, g in grads.items():
+            theta = self.theta[t]
+            if self.weight_decay is not None and t not in self.no_decay:
+                theta = theta * (1.0 - self.weight_decay * lr)
+            step, self.g_bar[t], self.r[t] = fallback_step(
+                g.reshape(-1), self.g_bar[t], self.r[t], self.log_lengths[t], lr
+            )
+            self.theta[t] = theta + step.reshape(g.shape)
+            self.offset[t] = np.zeros_like(theta)
         self.holds_theta = False
 
     def _features(self, m, r, eta_rel):

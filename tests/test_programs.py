@@ -92,7 +92,34 @@ def test_problems_benchmark_prints_json_on_the_last_line():
     assert "Target" in done.stdout
 
 
-@pytest.mark.parametrize("suite", ["update", "problems"])
+@pytest.mark.slow
+@pytest.mark.required
+def test_estimate_benchmark_compares_forecasts_with_measurements():
+    done = run(
+        "training.benchmark", "estimate", "--model=MobileNet", "--seconds=0.4"
+    )
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout.splitlines()[-1])
+    for label in ("small MLP", "MobileNet"):
+        assert result[f"{label} slot_bytes"]["ratio"] == 1
+        for key in ("peak_bytes", "update_seconds"):
+            assert 0.3 < result[f"{label} {key}"]["ratio"] < 3
+    assert "Assumed:" in done.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.required
+def test_telemetry_benchmark_tells_its_share():
+    done = run("training.benchmark", "telemetry", "--seconds=1")
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout.splitlines()[-1])
+    assert result["every"] == 100
+    assert 0 < result["small_mlp"]["share"] < 0.02
+
+
+@pytest.mark.parametrize(
+    "suite", ["update", "problems", "estimate", "telemetry"]
+)
 def test_benchmark_names_its_suites(suite):
     done = run("training.benchmark", "upd")
     assert done.returncode and suite in done.stdout + done.stderr

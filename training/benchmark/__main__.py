@@ -3,6 +3,8 @@
 update: time and memory of one update, beside Keras's Adam, on the backend that
 KERAS_BACKEND names; the other suites need TensorFlow.
 problems: time to draw problems and to compute their gradients.
+estimate: the forecasts of `hrnn_opt.estimate` beside what is measured.
+telemetry: what `hrnn_opt.callbacks.Telemetry` costs.
 meta: inner steps per second of whole meta-gradients, and compile times.
 """
 
@@ -71,9 +73,27 @@ def _meta() -> dict:
     return meta.run(SECONDS.value, ENSEMBLE.value, ONLY.value)
 
 
+def _estimate() -> dict:
+    from training.benchmark import estimates
+
+    return estimates.run(MODEL.value, SECONDS.value / 4)
+
+
+def _telemetry() -> dict:
+    from training.benchmark import telemetry
+
+    return telemetry.run(SECONDS.value)
+
+
 # Name to a function that prints tables and returns figures. Each imports its
 # own module: a wrong flag should not take TensorFlow's start-up time.
-SUITES = {"update": _update, "problems": _problems, "meta": _meta}
+SUITES = {
+    "update": _update,
+    "problems": _problems,
+    "meta": _meta,
+    "estimate": _estimate,
+    "telemetry": _telemetry,
+}
 
 
 def main(argv):

@@ -4,6 +4,8 @@ import pathlib
 import resource
 import sys
 
+import tensorflow as tf
+
 
 class Peak:
     """`with Peak() as peak: work()`, then `peak.megabytes`.
@@ -23,6 +25,23 @@ class Peak:
     def __exit__(self, *exception):
         peak = _status("VmHWM:", _highest())
         self.megabytes = (peak - self._start) / 1e6
+
+
+def fill_free_memory() -> list:
+    """Arrays that take up what TensorFlow keeps of freed memory.
+
+    While they live, whatever is allocated raises the resident memory. Without
+    /proc nothing is filled, and a `Peak` may be too low.
+    """
+    kept = []
+    for size in (2**24, 2**22, 2**20, 2**18, 2**16):
+        fresh = 0
+        while fresh < 3 and sys.platform == "linux":
+            before = _status("VmRSS:", 0.0)
+            kept.append(tf.fill((size // 4,), 1.0))
+            grown = _status("VmRSS:", 0.0) - before > 0.9 * size
+            fresh = fresh + 1 if grown else 0
+    return kept
 
 
 def _status(key: str, default: float) -> float:

@@ -1,8 +1,9 @@
-"""Callbacks for `fit`."""
+"""`AttentionSwap`: which point the model holds when."""
 
 import keras
 
 from hrnn_opt.keras_optimizer import HierarchicalRNN
+from hrnn_opt.wrapped import learned_optimizers
 
 
 class AttentionSwap(keras.callbacks.Callback):
@@ -29,30 +30,17 @@ class AttentionSwap(keras.callbacks.Callback):
         self.swap_on_batch = swap_on_batch
         self._back_after = {}
 
-    def _learned(self) -> list[HierarchicalRNN]:
-        """The optimizers to swap, also inside those that wrap others."""
-        found, open_ = [], [self.model.optimizer]
-        while open_:
-            optimizer = open_.pop()
-            if isinstance(optimizer, HierarchicalRNN):
-                found.append(optimizer)
-            # LossScaleOptimizer has one, MultiOptimizer several.
-            open_ += getattr(optimizer, "optimizers", [])
-            open_ += [getattr(optimizer, "inner_optimizer", None)]
-            open_ = [o for o in open_ if o is not None]
-        return found
-
     def _to_theta(self) -> list[HierarchicalRNN]:
         """Those that were swapped."""
-        return [o for o in self._learned() if o.swap_to_theta()]
+        return [o for o in learned_optimizers(self.model) if o.swap_to_theta()]
 
     def _to_phi(self):
-        for optimizer in self._learned():
+        for optimizer in learned_optimizers(self.model):
             optimizer.swap_to_phi()
 
     def on_train_begin(self, logs=None):
         """Tells the optimizer that it is looked after."""
-        for optimizer in self._learned():
+        for optimizer in learned_optimizers(self.model):
             optimizer.swapped_by_callback = True
 
     def on_epoch_begin(self, epoch, logs=None):

@@ -1,0 +1,100 @@
+"""`Guard`: the loss, for the optimizer's guard."""
+
+import numpy as np
+from keras import callbacks, ops
+
+from hrnn_opt import guard, guard_words
+from hrnn_opt.wrapped import learned_optimizers
+
+
+class Guard(callbacks.Callback):
+    """Lets `HierarchicalRNN(guard=True)` watch the training loss.
+
+    At intervals (`hrnn_opt.guard.INTERVAL`), and at the end of an epoch, the
+    optimizer is told the mean loss since the last time. When it has gone back
+    to the last good point, so do the model's other variables (the statistics of
+    `BatchNormalization`), and its metrics start anew, since they may hold NaN.
+    Copies of these variables are kept here, not in a saved file.
+
+    Put it after `AttentionSwap`.
+
+    Raises:
+        ValueError: no optimizer of the model has guard=True.
+
+    Example:
+        ```python
+        model.compile(optimizer=HierarchicalRNN(guard=True), loss="mse")
+        model.fit(x, y, callbacks=[AttentionSwap(), Guard()])
+        ```
+    """
+
+    def on_train_begin(self, logs=None):
+        """Tells the optimizer that its loss is watched."""
+        optimizers = learned_optimizers(self.model)
+        self._guarded = [o for o in optimizers if o.guard]
+        if not self._guarded:
+            raise ValueError(
+                "The callback Guard needs HierarchicalRNN(guard=True). "
+                f"Received: optimizer={self.model.optimizer!r}"
+            )
+        for optimizer in self._guarded:
+            optimizer.guarded_by_callback = True
+        self._handovers = [o.handovers for o in self._guarded]
+        self._good = self._candidate = self._others()
+
+    def on_epoch_begin(self, epoch, logs=None):
+        """The mean loss of `logs` is that of the epoch."""
+        self._told = self._batches = self._total = self._from = 0
+        self._logs = {}
+
+    def on_train_batch_end(self, batch, logs=None):
+        """Reports at intervals. `batch` is the last one of the execution."""
+        self._batches, self._logs = batch + 1, logs or {}
+        if self._batches - self._told >= guard.INTERVAL:
+            self._report()
+
+    def on_epoch_end(self, epoch, logs=None):
+        """Reports what is left, so that nothing is lost between epochs."""
+        if self._batches > self._told:
+            self._report()
+
+    def _report(self):
+        """The mean loss of the batches since the last report."""
+        steps = self._batches - self._told
+        loss = float(self._logs.get("loss", np.nan))
+        # Keras's own `loss` is the mean since its metrics were reset.
+        if any(metric.name == "loss" for metric in self.model.metrics):
+            total = loss * (self._batches - self._from)
+            loss, self._total = (total - self._total) / steps, total
+        self._told = self._batches
+        went_back = checked = False
+        for k, optimizer in enumerate(self._guarded):
+            # After skipped steps it goes back by itself: this loss is the past.
+            if optimizer.handovers == self._handovers[k]:
+                optimizer.watch(loss, steps)
+            guard_words.warn_of_handovers(optimizer)
+            went_back |= optimizer.handovers > self._handovers[k]
+            self._handovers[k] = optimizer.handovers
+            checked |= int(optimizer._slots.guard.since) == 0
+        if went_back:
+            self._go_back()
+        elif checked:
+            self._good, self._candidate = self._candidate, self._others()
+
+    def _go_back(self):
+        for variable, value in zip(
+            self.model.non_trainable_variables, self._good, strict=True
+        ):
+            if value is not None:
+                variable.assign(value)
+        self._candidate = self._good
+        self.model.reset_metrics()
+        self._total, self._from = 0, self._batches
+
+    def _others(self) -> list:
+        """Copies of the variables that no optimizer trains; None for those
+        that hold no floats, as the states of random numbers."""
+        return [
+            ops.convert_to_numpy(v).copy() if "float" in str(v.dtype) else None
+            for v in self.model.non_trainable_variables
+        ]

@@ -1,0 +1,81 @@
+"""Bytes that the optimizer needs for a model, without allocating them."""
+
+import math
+import re
+
+import keras
+
+from hrnn_opt import chunks
+from hrnn_opt.slots import Slots
+
+WORKING_COPIES = 6.5
+"""Memory of the program of one chunk, relative to the chunk's state; measured.
+"""
+
+
+def item_bytes(dtype) -> int:
+    """Bytes of a number, also of bfloat16, which NumPy does not know."""
+    bits = re.search(r"\d+$", keras.backend.standardize_dtype(dtype))
+    return int(bits.group()) // 8
+
+
+def variable_bytes(variable) -> int:
+    """Of one variable."""
+    return math.prod(variable.shape) * item_bytes(variable.dtype)
+
+
+def slot_bytes(optimizer, variables) -> int:
+    """The optimizer's variables, counted by making them without values."""
+    total = 12  # iterations and learning rate
+
+    def add_variable(shape, dtype, initializer, name):
+        nonlocal total
+        total += math.prod(shape) * item_bytes(dtype)
+
+    Slots(
+        optimizer.config,
+        optimizer._initial_vector,
+        variables,
+        add_variable,
+        optimizer.guard,
+    )
+    # Keras's own: averages and accumulated gradients.
+    copies = bool(optimizer.use_ema) + bool(
+        optimizer.gradient_accumulation_steps
+    )
+    return total + copies * sum(map(variable_bytes, variables))
+
+
+def temporary_bytes(config, sizes, itemsize: int, jit_compile: bool) -> int:
+    """What an update allocates at its peak, besides the state.
+
+    All directions u wait for the tensors' sums; the program of one chunk works
+    on some six copies of its state; small tensors' states are joined; the
+    largest tensor is put together from its pieces. In one compiled program of
+    many chunks, the state is there four times. On a CPU.
+
+    Args:
+        config: the features in use.
+        sizes: number of parameters of each tensor.
+        itemsize: bytes of a number.
+        jit_compile: whether the training step is one compiled program.
+    """
+    plan = chunks.plan(tuple(sizes), jit_compile)
+    if jit_compile:
+        return round(3 * sum(sizes) * itemsize * (config.state_rows + 1))
+    padded = [
+        sum(piece.size for piece in chunk.pieces) + sum(chunk.padding)
+        for chunk in plan.chunks
+    ]
+    joined = sum(
+        size
+        for size, chunk in zip(padded, plan.chunks, strict=True)
+        if not chunk.alone
+    )
+    floats = (
+        config.directions * sum(sizes)
+        + WORKING_COPIES * config.state_rows * max(padded)
+        + config.state_rows * joined
+        + max(sizes)
+    )
+    return round(itemsize * floats)

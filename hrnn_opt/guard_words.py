@@ -1,0 +1,34 @@
+"""What the guard says, from host code."""
+
+import warnings
+
+
+def warn_of_missing(optimizer):
+    """Once, where nobody tells the guard the loss."""
+    if not optimizer.guard or optimizer.guarded_by_callback:
+        return
+    if not optimizer._told_of_guard:
+        optimizer._told_of_guard = True
+        warnings.warn(
+            "HierarchicalRNN(guard=True) watches its steps alone. To have the "
+            "loss watched, pass callbacks=[hrnn_opt.callbacks.Guard(), ...] to "
+            "`fit`; a loop of your own that calls `optimizer.watch(loss)` "
+            "after each step is all right.",
+            stacklevel=4,
+        )
+
+
+def warn_of_handovers(optimizer):
+    """Each time that the guard went back."""
+    handovers = optimizer.handovers
+    if handovers > optimizer._told_handovers:
+        warnings.warn(
+            "HierarchicalRNN failed (its steps or its loss ran away, or "
+            "gradients were not finite): the guard went back to the last "
+            f"good point, {handovers} time(s) by now, first after iteration "
+            f"{optimizer.handed_over_at}. All further steps are RMSProp-like, "
+            "as long as the last good ones, and ten times shorter for each "
+            "further failure.",
+            stacklevel=4,
+        )
+    optimizer._told_handovers = handovers
