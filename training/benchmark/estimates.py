@@ -6,7 +6,8 @@ import keras
 
 import hrnn_opt
 from training.benchmark.memory import Peak, fill_free_memory
-from training.benchmark.update import GRAPH, JIT, Update
+from training.benchmark.steps import GRAPH, JIT
+from training.benchmark.update import Update
 from training.tables import table
 
 BYTES_LIMIT, TIME_LIMIT = 0.1, 0.5  # asked: relative errors
@@ -44,7 +45,7 @@ class Measured:
 
     Args:
         model: whose variables are moved.
-        mode: as that of `training.benchmark.update.Update`.
+        mode: one of `training.benchmark.steps.MODES`.
     """
 
     def __init__(self, model, mode: str):
