@@ -75,16 +75,17 @@ def sum_gradients(optimizer, grads: list) -> list:
     """
     if backend.NAME != "tensorflow":
         return grads
+    strategy = tf.distribute.get_strategy()
+    if strategy.num_replicas_in_sync == 1:
+        return grads
+    name = type(strategy).__name__
     replica = tf.distribute.get_replica_context()
-    name = type(tf.distribute.get_strategy()).__name__
     if replica is None:
         raise ValueError(
             "HierarchicalRNN takes a step inside `strategy.run`, where each "
             "replica has its own gradients. Received: a call of `apply` in "
             f"the cross-replica context of {name}"
         )
-    if replica.num_replicas_in_sync == 1:
-        return grads
     if backend.one_program():
         raise ValueError(
             f"Argument `jit_compile` must be off under {name}: TensorFlow "
