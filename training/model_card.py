@@ -1,8 +1,8 @@
 """`python -m training.model_card --train_dir=DIR --name=NAME --out=FOLDER`.
 
 Makes of a run what is shipped: `NAME.npz`, weights with their provenance;
-`NAME.png`, the meta-loss; `NAME.md`, the model card; `NAME-run.npz`, the small
-checkpoint from which the run can go on elsewhere.
+`NAME.png`, the meta-loss; `NAME.md`, the model card; and, in `--run_out`,
+`NAME-run.npz`, the small checkpoint from which the run can go on elsewhere.
 """
 
 import csv
@@ -22,6 +22,9 @@ from training.rules import RuleConfig
 TRAIN_DIR = flags.DEFINE_string("train_dir", None, "Folder of the run.")
 NAME = flags.DEFINE_string("name", None, "Of the weights.")
 OUT = flags.DEFINE_string("out", None, "Folder for the files.")
+RUN_OUT = flags.DEFINE_string(
+    "run_out", None, "Folder for the small checkpoint; default: as --out."
+)
 EVALUATION = flags.DEFINE_multi_string(
     "evaluation",
     [],
@@ -78,14 +81,21 @@ def plot(folder: pathlib.Path, path: pathlib.Path):
             curves.setdefault(line["row"], []).append(
                 (int(line["iteration"]), float(line["meta_loss"]))
             )
-    figure, (left, right) = pyplot.subplots(
-        1, 2, figsize=(12, 5), layout="constrained"
+    held = _held_out(folder / "held_out.csv")
+    figure, axes = pyplot.subplots(
+        1, 1 + bool(held), squeeze=False, layout="constrained",
+        figsize=(7 + 5 * bool(held), 5),
+    )  # fmt: skip
+    left = axes[0, 0]
+    colours = dict(
+        zip(
+            sorted(curves),
+            pyplot.get_cmap("turbo")(np.linspace(0, 1, len(curves))),
+            strict=True,
+        )
     )
-    colours = pyplot.get_cmap("turbo")(np.linspace(0, 1, len(curves)))
-    for colour, (row, points) in zip(
-        colours, sorted(curves.items()), strict=True
-    ):
-        points = np.array(points)
+    for row, colour in colours.items():
+        points = np.array(curves[row])
         window = max(1, len(points) // 40)
         left.plot(
             smooth(points[:, 0], window), smooth(points[:, 1], window),
@@ -95,20 +105,29 @@ def plot(folder: pathlib.Path, path: pathlib.Path):
     left.set_ylabel("meta-loss (Equation 14), running median")
     left.legend(fontsize=6, ncols=2, frameon=False)
     left.grid(alpha=0.2)
+    if held:
+        right = axes[0, 1]
+        for row, points in held.items():
+            right.plot(*np.array(points).T, color=colours[row], linewidth=1)
+        right.axhline(0, color="black", linewidth=1)
+        right.set_xlabel("meta-iteration")
+        right.set_ylabel("held out: log loss less that of Adam 2e-3")
+        right.grid(alpha=0.2)
+    figure.savefig(path, dpi=110)
+    pyplot.close(figure)
+
+
+def _held_out(path: pathlib.Path) -> dict:
+    """Row to (meta-iteration, log loss less Adam's); of a run without, {}."""
     held = {}
-    with (folder / "held_out.csv").open() as file:
+    if not path.exists():
+        return held
+    with path.open() as file:
         for iteration, row, own, adam, _ in csv.reader(file):
             held.setdefault(row, []).append(
                 (int(iteration), float(own) - float(adam))
             )
-    for colour, row in zip(colours, sorted(held), strict=True):
-        right.plot(*np.array(held[row]).T, color=colour, linewidth=1)
-    right.axhline(0, color="black", linewidth=1)
-    right.set_xlabel("meta-iteration")
-    right.set_ylabel("held out: log loss less that of Adam 2e-3, 500 steps")
-    right.grid(alpha=0.2)
-    figure.savefig(path, dpi=110)
-    pyplot.close(figure)
+    return held
 
 
 def card(name: str, facts: dict, rule: RuleConfig, evaluations) -> str:
@@ -156,7 +175,7 @@ def card(name: str, facts: dict, rule: RuleConfig, evaluations) -> str:
 
 
 def main(argv):
-    """Writes the four files."""
+    """Writes the files."""
     if len(argv) > 1:
         raise app.UsageError(f"Only flags are taken. Received: {argv[1:]}")
     folder, out = pathlib.Path(TRAIN_DIR.value), pathlib.Path(OUT.value)
@@ -171,7 +190,9 @@ def main(argv):
     )
     plot(folder, out / f"{name}.png")
     (out / f"{name}.md").write_text(card(name, facts, rule, evaluations))
-    shutil.copyfile(folder / "small.npz", out / f"{name}-run.npz")
+    run_out = pathlib.Path(RUN_OUT.value or out)
+    run_out.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(folder / "small.npz", run_out / f"{name}-run.npz")
     print(f"{out / name}.npz, sha256 {digest}")
 
 

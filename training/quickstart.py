@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 import problems.data
 import problems.neural
-from hrnn_opt import HierarchicalRNN, weights
+from hrnn_opt import HierarchicalRNN
 from hrnn_opt.callbacks import AttentionSwap
 from training.tables import table
 
@@ -187,12 +187,6 @@ def main(argv):
                     train(make(), data, seed, EPOCHS.value, BATCH.value, bar)
                 )
     print(f"\nMedians of {SEEDS.value} seeds:\n\n{report(curves)}\n")
-    used = weights.load("pretrained")
-    if not used.provenance.get("trained", False):
-        print(
-            "HierarchicalRNN ran with untrained weights: its step lengths "
-            "do not adapt yet.\n"
-        )
     plot(curves, folder / "quickstart.png")
     write_csv(curves, folder / "quickstart.csv")
     print(f"Plot: {folder / 'quickstart.png'}")

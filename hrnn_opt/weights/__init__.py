@@ -18,8 +18,8 @@ from hrnn_opt import meta_parameters
 from hrnn_opt.config import RULE_VERSION, RuleConfig
 
 FOLDER = pathlib.Path(__file__).parent
-ALIASES = {"pretrained": "untrained"}
-"""No meta-trained weights yet: the default are initial, untrained ones."""
+ALIASES = {"pretrained": "wide"}
+"""Which of the meta-trained weights are the default."""
 
 
 class Weights(NamedTuple):
