@@ -28,7 +28,8 @@ def slot_bytes(optimizer, variables) -> int:
     """The optimizer's variables, counted by making them without values."""
     total = 12  # iterations and learning rate
 
-    def add_variable(shape, dtype, initializer, name):
+    def add_variable(shape, dtype, **unused):
+        del unused
         nonlocal total
         total += math.prod(shape) * item_bytes(dtype)
 

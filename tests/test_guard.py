@@ -284,7 +284,7 @@ def test_averages_and_other_variables_go_back(broken_rows):
         ]
     )
     optimizer = HierarchicalRNN(
-        2.0**-8, guard=True, use_ema=True, ema_momentum=0.5
+        2.0**-8, None, seed=0, guard=True, use_ema=True, ema_momentum=0.5
     )
     model.compile(optimizer, "mse")
     x, y = data()

@@ -84,7 +84,7 @@ def plot(folder: pathlib.Path, path: pathlib.Path):
     held = _held_out(folder / "held_out.csv")
     figure, axes = pyplot.subplots(
         1, 1 + bool(held), squeeze=False, layout="constrained",
-        figsize=(7 + 5 * bool(held), 5),
+        figsize=(9 + 5 * bool(held), 5.5),
     )  # fmt: skip
     left = axes[0, 0]
     colours = dict(
@@ -96,14 +96,24 @@ def plot(folder: pathlib.Path, path: pathlib.Path):
     )
     for row, colour in colours.items():
         points = np.array(curves[row])
-        window = max(1, len(points) // 40)
+        window = max(1, len(points) // 12)
         left.plot(
             smooth(points[:, 0], window), smooth(points[:, 1], window),
-            color=colour, linewidth=1, label=row,
+            color=colour, linewidth=1, alpha=0.7, label=row,
         )  # fmt: skip
+    everything = np.array(
+        sorted(p for points in curves.values() for p in points)
+    )
+    window = max(1, len(everything) // 40)
+    left.plot(
+        smooth(everything[:, 0], window), smooth(everything[:, 1], window),
+        color="black", linewidth=2, label="all rows",
+    )  # fmt: skip
     left.set_xlabel("meta-iteration")
     left.set_ylabel("meta-loss (Equation 14), running median")
-    left.legend(fontsize=6, ncols=2, frameon=False)
+    left.legend(
+        fontsize=7, frameon=False, loc="upper left", bbox_to_anchor=(1, 1)
+    )
     left.grid(alpha=0.2)
     if held:
         right = axes[0, 1]
