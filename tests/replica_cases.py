@@ -276,16 +276,6 @@ def test_fit_with_validation_and_swaps_equals_one_device(tmp_path):
 
 
 @pytest.mark.slow
-def test_fit_with_several_steps_per_execution(tmp_path):
-    path = weights_file(tmp_path)
-    options = {"compile_with": {"steps_per_execution": 3}}
-    one = new_model(one_device(), path)
-    two = new_model(mirrored(), path, **options)
-    fit(one), fit(two)
-    same(variables(one), variables(two))
-
-
-@pytest.mark.slow
 def test_fit_with_an_embeddings_sparse_gradients(tmp_path):
     path = weights_file(tmp_path)
     x = np.random.default_rng(0).integers(0, 5, len(DATA[0]))
@@ -301,8 +291,9 @@ def test_fit_in_mixed_precision_with_loss_scaling(tmp_path):
     one = new_model(one_device(), path, policy="mixed_float16")
     two = new_model(mirrored(), path, policy="mixed_float16")
     fit(one), fit(two)
-    # A gradient has 11 bits, and is a sum of halves here.
-    same(variables(one), variables(two), 1e-2)
+    # A gradient has 11 bits, and is a sum of halves here: where it is almost
+    # zero it may differ in all of them, and so may hidden states.
+    same(one.variables, two.variables, 1e-2)
     scale = two.optimizer.dynamic_scale
     assert copies(scale) == [64.0, 64.0]
     bad = DATA[0][:8].copy()
