@@ -4,8 +4,6 @@ import pathlib
 import resource
 import sys
 
-import tensorflow as tf
-
 
 class Peak:
     """`with Peak() as peak: work()`, then `peak.megabytes`.
@@ -33,6 +31,8 @@ def fill_free_memory() -> list:
     While they live, whatever is allocated raises the resident memory. Without
     /proc nothing is filled, and a `Peak` may be too low.
     """
+    import tensorflow as tf  # Other backends measure without it.
+
     kept = []
     for size in (2**24, 2**22, 2**20, 2**18, 2**16):
         fresh = 0
