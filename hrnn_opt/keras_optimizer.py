@@ -5,30 +5,21 @@ holds the offset phi - theta. Weight decay, averaging and constraints act on
 theta.
 """
 
-import contextlib
-import os
 import warnings
 
 import keras
-import numpy as np
 from keras import ops
 
-from hrnn_opt import (
-    backend,
-    guard_words,
-    meta_parameters,
-    persistence,
-    replicas,
-)
-from hrnn_opt import weights as weights_files
-from hrnn_opt.config import RuleConfig
+from hrnn_opt import backend, guard_words, persistence, replicas
+from hrnn_opt.attended import Attended
+from hrnn_opt.chosen_weights import resolve, why_not_loadable
 from hrnn_opt.guard import Guard
 from hrnn_opt.model_update import Target, update_model
 from hrnn_opt.slots import Slots
 
 
 @keras.saving.register_keras_serializable(package="hrnn_opt")
-class HierarchicalRNN(keras.optimizers.Optimizer):
+class HierarchicalRNN(Attended, keras.optimizers.Optimizer):
     """A learned optimizer: a hierarchical RNN that reads gradients only.
 
     Implements Wichrowska et al., "Learned Optimizers that Scale and
@@ -92,7 +83,7 @@ class HierarchicalRNN(keras.optimizers.Optimizer):
         super().__init__(learning_rate=learning_rate, name=name, **kwargs)
         self.weights_name = weights
         self.config, self._initial_vector, self.weights_sha256, self.seed = (
-            _resolve(weights, config, seed)
+            resolve(weights, config, seed)
         )
         if not isinstance(guard, bool):
             raise ValueError(
@@ -236,20 +227,7 @@ class HierarchicalRNN(keras.optimizers.Optimizer):
     def _apply_weight_decay(self, variables):
         """Nothing here: theta decays as part of the step."""
 
-    # What separates the variables from theta.
-
-    def _shifted(self, variable, t, sign, rounded=True):
-        """A variable plus or minus what separates it from theta.
-
-        Summed in the state's precision, and rounded once.
-        """
-        value = backend.read(variable)
-        if not self.config.attention:
-            return value
-        held = 1 - self._slots.holds_theta_as_float()
-        offset = sign * held * self._slots.offset(t)
-        shifted = ops.cast(value, self._slots.dtype) + offset
-        return ops.cast(shifted, variable.dtype) if rounded else shifted
+    # Averages are of theta.
 
     def _update_model_variables_moving_average(self, trainable_variables):
         """Averages theta."""
@@ -278,55 +256,6 @@ class HierarchicalRNN(keras.optimizers.Optimizer):
         for t, v in enumerate(self._trainable_variables):
             phi = self._shifted(v, t, 1)
             v.assign(ops.where(overwritten, phi, backend.read(v)))
-
-    # The swap between phi and theta, in host code.
-
-    @property
-    def holds_theta(self) -> bool:
-        """Whether the variables hold theta now, and not phi."""
-        if not (self.built and self.config.attention):
-            return True
-        return bool(backend.read(self._slots.holds_theta))
-
-    def swap_to_theta(self) -> bool:
-        """Puts theta into the variables, to evaluate or save.
-
-        In variables of less precision than the state (bfloat16) theta is
-        rounded, and what was lost stays lost when phi comes back.
-
-        Returns:
-            Whether anything was to be done: False if they held it already.
-        """
-        if self.holds_theta:
-            return False
-        for t, v in enumerate(self._trainable_variables):
-            v.assign(self._shifted(v, t, -1))
-        self._slots.holds_theta.assign(1)
-        return True
-
-    def swap_to_phi(self) -> bool:
-        """Puts the attended point into the variables, to train.
-
-        Returns:
-            Whether anything was to be done.
-        """
-        if not self.config.attention or not self.holds_theta or not self.built:
-            return False
-        self._slots.holds_theta.assign(0)
-        for t, v in enumerate(self._trainable_variables):
-            v.assign(self._shifted(v, t, 1))
-        return True
-
-    @contextlib.contextmanager
-    def at_theta(self):
-        """`with optimizer.at_theta(): evaluate()`, in a custom loop."""
-        self.swapped_by_callback = True
-        swapped = self.swap_to_theta()
-        try:
-            yield
-        finally:
-            if swapped:
-                self.swap_to_phi()
 
     def finalize_variable_values(self, var_list):
         """The end of `fit`: theta (or its average) stays in the variables."""
@@ -389,7 +318,7 @@ class HierarchicalRNN(keras.optimizers.Optimizer):
         sha256 = config.pop("weights_sha256", None)
         name, missing = config.get("weights"), None
         if None not in (name, sha256):
-            missing = _why_not_loadable(name, sha256)
+            missing = why_not_loadable(name, sha256)
         if missing is not None:
             config.update(weights=None, seed=0)
         optimizer = super().from_config(config, custom_objects)
@@ -426,51 +355,3 @@ class HierarchicalRNN(keras.optimizers.Optimizer):
             if starts:
                 for variable in self._slots.guard.variables:
                     variable.assign(ops.zeros_like(variable))
-
-
-def _resolve(name, config, seed):
-    """Config, flat meta-parameters, sha256 and seed of the constructor."""
-    if isinstance(config, dict):
-        config = RuleConfig.from_dict(config)
-    if config is not None and not isinstance(config, RuleConfig):
-        raise ValueError(
-            "Argument `config` must be a RuleConfig or None. "
-            f"Received: config={config!r}"
-        )
-    if seed is not None and (type(seed) is not int or seed < 0):
-        raise ValueError(
-            "Argument `seed` must be an integer of at least 0, or None. "
-            f"Received: seed={seed!r}"
-        )
-    if name is None:
-        config = config or RuleConfig()
-        if seed is None:
-            seed = int(np.random.SeedSequence().generate_state(1)[0])
-        vector = meta_parameters.initial_vector(config, seed)
-        return config, vector, None, seed
-    if not isinstance(name, (str, os.PathLike)):
-        raise ValueError(
-            "Argument `weights` must be a name, a path or None. "
-            f"Received: weights={name!r}"
-        )
-    loaded = weights_files.load(name)
-    if config not in (None, loaded.config):
-        raise ValueError(
-            f"Argument `config` must equal that of weights={str(name)!r}, "
-            f"{loaded.config}, or be None. Received: config={config}"
-        )
-    return loaded.config, loaded.vector, loaded.sha256, seed
-
-
-def _why_not_loadable(name, sha256):
-    """The error that a weights file's absence or change is, or None."""
-    try:
-        found = weights_files.load(name).sha256
-    except (FileNotFoundError, ValueError) as error:
-        return error
-    if found == sha256:
-        return None
-    return ValueError(
-        f"weights={name!r} no longer names the file this optimizer was made "
-        f"with: expected sha256 {sha256}. Received: {found}"
-    )

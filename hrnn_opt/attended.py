@@ -1,0 +1,76 @@
+"""What separates a model's variables from theta, and the swap between them."""
+
+import contextlib
+
+from keras import ops
+
+from hrnn_opt import backend
+
+
+class Attended:
+    """The part of the optimizer that knows where phi is (section 3.2.1).
+
+    It needs `config`, `built`, `_slots` and `_trainable_variables`.
+    """
+
+    def _shifted(self, variable, t, sign, rounded=True):
+        """A variable plus or minus what separates it from theta.
+
+        Summed in the state's precision, and rounded once.
+        """
+        value = backend.read(variable)
+        if not self.config.attention:
+            return value
+        held = 1 - self._slots.holds_theta_as_float()
+        offset = sign * held * self._slots.offset(t)
+        shifted = ops.cast(value, self._slots.dtype) + offset
+        return ops.cast(shifted, variable.dtype) if rounded else shifted
+
+    # The swap between phi and theta, in host code.
+
+    @property
+    def holds_theta(self) -> bool:
+        """Whether the variables hold theta now, and not phi."""
+        if not (self.built and self.config.attention):
+            return True
+        return bool(backend.read(self._slots.holds_theta))
+
+    def swap_to_theta(self) -> bool:
+        """Puts theta into the variables, to evaluate or save.
+
+        In variables of less precision than the state (bfloat16) theta is
+        rounded, and what was lost stays lost when phi comes back.
+
+        Returns:
+            Whether anything was to be done: False if they held it already.
+        """
+        if self.holds_theta:
+            return False
+        for t, v in enumerate(self._trainable_variables):
+            v.assign(self._shifted(v, t, -1))
+        self._slots.holds_theta.assign(1)
+        return True
+
+    def swap_to_phi(self) -> bool:
+        """Puts the attended point into the variables, to train.
+
+        Returns:
+            Whether anything was to be done.
+        """
+        if not self.config.attention or not self.holds_theta or not self.built:
+            return False
+        self._slots.holds_theta.assign(0)
+        for t, v in enumerate(self._trainable_variables):
+            v.assign(self._shifted(v, t, 1))
+        return True
+
+    @contextlib.contextmanager
+    def at_theta(self):
+        """`with optimizer.at_theta(): evaluate()`, in a custom loop."""
+        self.swapped_by_callback = True
+        swapped = self.swap_to_theta()
+        try:
+            yield
+        finally:
+            if swapped:
+                self.swap_to_phi()
