@@ -100,6 +100,50 @@ def test_stopped_and_resumed_equals_uninterrupted(tmp_path, cache):
     assert "--segment must be 10" in refused.stdout + refused.stderr
 
 
+def test_a_new_run_goes_on_from_another(tmp_path, cache):
+    """With other settings; its curve and counters are those of both."""
+    old, new = tmp_path / "old", tmp_path / "new"
+    done = run(old, cache, *SMALL, "--max_iterations=5")
+    assert done.returncode == 0, done.stderr
+    given, earlier = checkpoints.read(old / "small.npz")
+    done = run(
+        new, cache, *SMALL, "--clip=0.5", f"--start={old / 'small.npz'}",
+        "--max_iterations=9",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    found, info = checkpoints.read(new / "small.npz")
+    assert (given["state/iteration"], found["state/iteration"]) == (5, 9)
+    assert found["state/inner_steps"] > given["state/inner_steps"]
+    assert info["seconds"] > earlier["seconds"] > 0
+    assert info["core_seconds"] > earlier["core_seconds"] > 0
+    first, second = info["stages"]
+    assert [first] == earlier["stages"] and first["from"] == 0
+    assert second["from"] == 5
+    assert second["settings"] == first["settings"] | {"clip": 0.5}
+    with (new / "meta_train.csv").open() as file:
+        numbers = [int(line["iteration"]) for line in csv.DictReader(file)]
+    assert numbers == list(range(9))
+    # The first meta-iteration starts at the given meta-parameters.
+    again = tmp_path / "again"
+    done = run(
+        again, cache, *SMALL, "--meta_rate=1e-12", "--meta_rate_end=1e-12",
+        f"--start={old / 'small.npz'}", "--max_iterations=6",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    found, _ = checkpoints.read(again / "small.npz")
+    np.testing.assert_allclose(
+        found["state/vector"], given["state/vector"], rtol=0, atol=1e-9
+    )
+
+
+def test_a_start_that_is_no_checkpoint_is_named(tmp_path, cache):
+    missing = tmp_path / "nowhere.npz"
+    done = run(tmp_path / "new", cache, ROWS, f"--start={missing}")
+    message = done.stdout + done.stderr
+    assert done.returncode and f"Received: --start={missing}" in message
+    assert not (tmp_path / "new").exists()
+
+
 def test_unknown_rows_are_named(tmp_path, cache):
     done = run(tmp_path / "new", cache, "--rows=plane,plain")
     message = done.stdout + done.stderr

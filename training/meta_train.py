@@ -111,15 +111,32 @@ def selected(rows: tuple) -> tuple:
     return tuple(row._replace(weight=row.weight / total) for row in kept)
 
 
+def started_from(path: pathlib.Path):
+    """The checkpoint of another run, and its CSV if it lies beside it.
+
+    Raises:
+        app.UsageError: there is no such file, or it is damaged.
+    """
+    try:
+        found = checkpoints.read(path)
+    except (OSError, ValueError) as error:
+        raise app.UsageError(
+            f"Flag --start must be a whole checkpoint ({error}). "
+            f"Received: --start={path}"
+        ) from error
+    logging.info("Starting from %s.", path)
+    curve = path.with_name("meta_train.csv")
+    return found, curve.read_text() if curve.exists() else None
+
+
 def prepare(folder: pathlib.Path) -> tuple[Run, dict]:
     """The run, new or where it stopped, and what is known of it so far."""
     config = settings(folder)
     rows = selected(problems.meta_training_set(config.ensemble))
     run, info = Run(Hierarchical(), rows, config), {}
-    found = checkpoints.newest(folder)
+    found, curve = checkpoints.newest(folder), None
     if found is None and START.value:
-        found = checkpoints.read(START.value)
-        logging.info("Starting from %s.", START.value)
+        found, curve = started_from(pathlib.Path(START.value))
     if found is not None:
         arrays, info = found
         if info["rule_version"] != RULE_VERSION:
@@ -130,6 +147,8 @@ def prepare(folder: pathlib.Path) -> tuple[Run, dict]:
         run.restore(arrays)
         logging.info("Going on at meta-iteration %d.", run.state.iteration)
     folder.mkdir(parents=True, exist_ok=True)
+    if curve is not None:
+        (folder / "meta_train.csv").write_text(curve)
     (folder / "config.json").write_text(config.to_json() + "\n")
     stages, settings_now = info.get("stages", []), config.changed()
     if not stages or stages[-1]["settings"] != settings_now:
