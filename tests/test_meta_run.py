@@ -65,7 +65,7 @@ def test_long_gradients_are_clipped():
 
 def test_rate_falls_evenly_in_its_logarithm():
     config = MetaConfig(meta_rate=1e-2, meta_rate_end=1e-4, meta_rate_decay=100)
-    found = [meta_optimizer.rate(config, n) for n in (0, 50, 100, 1000)]
+    found = [float(meta_optimizer.rate(config, n)) for n in (0, 50, 100, 1000)]
     assert found == pytest.approx([1e-2, 1e-3, 1e-4, 1e-4])
     start = meta_optimizer.initial(np.zeros(1, "float32"))
     late = start._replace(iteration=50)

@@ -36,6 +36,7 @@ class Run:
         self.state = meta_optimizer.initial(np.asarray(vector, np.float32))
         self.inner_steps = 0
         self.pool = {}
+        self._update = meta_optimizer.Updater(config)
         self.steps = {
             row.name: MetaStep(
                 rule,
@@ -84,9 +85,7 @@ class Run:
         gradient, self.pool[row.name], statistics = step(
             vector, self.pool[row.name], second, mean
         )
-        self.state = meta_optimizer.update(
-            self.config, self.state, gradient.numpy()
-        )
+        self.state = self._update(self.state, gradient)
         statistics = Statistics(*(float(value) for value in statistics))
         self.inner_steps += int(
             statistics.segments * self.config.segment * step.count
