@@ -53,11 +53,11 @@ def train(
             return
     compile_s = time.monotonic() - begun
     telemetry = folder.telemetry(
-        run, max_seconds, lambda: run.busy_seconds, COLUMNS
+        run, max_seconds, lambda: run.tallies.seconds, COLUMNS
     )
     addresses = [a for (job, _), a in cluster.tasks(found).items()
                  if job == "worker"]  # fmt: skip
-    whole = ClusterTelemetry(folder.path, addresses, telemetry.seconds)
+    whole = ClusterTelemetry(folder.path, run, addresses, telemetry.seconds)
     iteration = run.state.iteration
     run.start()
     saved = lined = evaluated = telemetry.elapsed
@@ -69,11 +69,12 @@ def train(
             break
         finished = run.results(0.2)
         if finished is not None:
-            whole.meta_iteration(finished)
-            iteration = max(iteration, _write(telemetry, finished))
+            iteration = max(
+                iteration, _write(telemetry, finished, run.steps_of(finished))
+            )
         if now - lined >= LINE_SECONDS:
             run.pull()
-            whole.line(run.state.iteration, run.tallies)
+            whole.line()
             lined = now
         if now - saved >= save_seconds:
             run.pull()
@@ -84,18 +85,18 @@ def train(
             folder.evaluate(run, telemetry)
             evaluated = telemetry.elapsed
     run.pull()
-    whole.line(run.state.iteration, run.tallies)
+    whole.line()
     folder.save(run, telemetry)
     if evaluate_seconds and not stopped():
         folder.evaluate(run, telemetry)
     telemetry.close()
-    summary = whole.summary(run.tallies) | {"compile_s": round(compile_s, 1)}
+    summary = whole.summary() | {"compile_s": round(compile_s, 1)}
     whole.close()
     print(folder.summary(run, telemetry))
     print(json.dumps(summary), flush=True)
 
 
-def _write(telemetry, finished) -> int:
+def _write(telemetry, finished, inner_steps: int) -> int:
     """The unrolls' lines; returns the number after the last of them."""
     unrolls, outcome = finished.unrolls, finished.unrolls.outcome
     if not len(unrolls.seconds):
@@ -110,7 +111,7 @@ def _write(telemetry, finished) -> int:
         )
     means = Statistics(*(float(np.mean(x)) for x in unrolls.statistics))
     last = int(outcome.iteration[-1])
-    telemetry.show(last, finished.row.name, finished.inner_steps, means)
+    telemetry.show(last, finished.row.name, inner_steps, means)
     return last + 1
 
 

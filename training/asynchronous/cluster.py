@@ -96,8 +96,13 @@ def _of_slurm():
             "Slurm must start 3 tasks at least: chief, parameter server, "
             f"worker. Received: SLURM_NTASKS={tasks}"
         )
+    # The resolver places no more tasks on a node than it has GPUs, and hands
+    # those out itself; here that is left to srun (--gpus-per-task).
     found = tf.distribute.cluster_resolver.SlurmClusterResolver(
-        {"chief": 1, "ps": 1, "worker": tasks - 2}
+        {"chief": 1, "ps": 1, "worker": tasks - 2},
+        gpus_per_node=tasks,
+        gpus_per_task=1,
+        auto_set_gpu=False,
     )
     found.task_type, found.task_id = found.get_task_info()
     return found

@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from problems import draws
 from training import lengths
-from training.asynchronous.parameters import MetaParameters, Outcome
+from training.asynchronous.parameters import MetaParameters, Outcome, Work
 from training.meta_step import MetaStep, Statistics
 
 
@@ -82,13 +82,12 @@ class MetaIteration:
             gradient = tf.identity(gradient)
             with tf.control_dependencies([gradient]):
                 done = tf.timestamp()
-            with tf.control_dependencies([done]):
-                outcome = self.parameters.apply(
-                    gradient, version, slot, number, k
-                )
+            seconds = done - begun
+            steps = statistics.segments * config.segment * self.step.count
+            work = Work(version, slot, number, k, steps, seconds)
+            outcome = self.parameters.apply(gradient, work)
             with tf.control_dependencies(list(outcome)):
                 end = tf.timestamp()
-            seconds = done - begun
             row = [*statistics, *outcome, seconds, end - start - seconds]
             row = tf.stack([tf.cast(x, tf.float64) for x in row])
             return k + 1, instances, rows.write(k, row)

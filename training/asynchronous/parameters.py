@@ -17,9 +17,27 @@ DEVICE = "/job:ps/task:0/device:CPU:0"
 class Tallies(NamedTuple):
     """What happened to the updates so far; variables or their values."""
 
-    late: Any  # dropped: older than `max_staleness`
-    unusable: Any  # dropped: zero or not finite
-    repeated: Any  # made again, since the worker that made them died
+    late: Any = 0  # dropped: older than `max_staleness`
+    unusable: Any = 0  # dropped: zero or not finite
+    repeated: Any = 0  # made again, since the worker that made them died
+    staleness: Any = 0  # sum over all
+    staleness_max: Any = 0
+    inner_steps: Any = 0  # that the gradients came from
+    seconds: Any = 0.0  # that workers computed for them
+
+
+KINDS = Tallies(*[tf.int64] * 6, tf.float64)
+
+
+class Work(NamedTuple):
+    """What an update is the result of."""
+
+    version: Any  # that was read with the vector
+    slot: Any  # of the meta-iteration
+    number: Any  # of the meta-iteration
+    unroll: Any  # number of the unroll in it
+    inner_steps: Any
+    seconds: Any  # of computing, float64
 
 
 class Outcome(NamedTuple):
@@ -63,7 +81,10 @@ class MetaParameters:
                 *(tf.Variable(value, trainable=False) for value in state)
             )
             self.tallies = Tallies(
-                *(tf.Variable(0, trainable=False) for _ in Tallies._fields)
+                *(
+                    tf.Variable(tf.zeros((), kind), trainable=False)
+                    for kind in KINDS
+                )
             )
             # Of each slot: which meta-iteration, and how far it got.
             self._owners = tf.Variable(tf.fill((slots,), -1), trainable=False)
@@ -85,46 +106,49 @@ class MetaParameters:
         with tf.control_dependencies([version]):
             return self.state.vector.read_value(), version
 
-    def apply(self, gradient, version, slot, number, unroll) -> Outcome:
+    def apply(self, gradient, work: Work) -> Outcome:
         """One update; for use in a graph.
 
         Args:
             gradient: [M]; zero or not finite moves nothing.
-            version: that `read` gave with the vector it belongs to.
-            slot: of the meta-iteration.
-            number: of the meta-iteration.
-            unroll: number of the unroll in it.
+            work: what it is the result of.
         """
         with self._place():
-            given = [
-                tf.identity(x)
-                for x in (gradient, version, slot, number, unroll)
-            ]
-            with tf.control_dependencies(given):
-                return self._lock.execute(lambda: self._apply(*given))
+            gradient = tf.identity(gradient)
+            work = Work(*(tf.identity(value) for value in work))
+            with tf.control_dependencies([gradient, *work]):
+                return self._lock.execute(lambda: self._apply(gradient, work))
 
-    def _apply(self, gradient, version, slot, number, unroll):
+    def _apply(self, gradient, work):
         old = MetaState(*(v.read_value() for v in self.state))
-        staleness = old.updates - version
+        staleness = old.updates - work.version
         late = tf.constant(False)
         if self.max_staleness is not None:
             late = staleness > self.max_staleness
         gradient = tf.where(late, tf.zeros_like(gradient), gradient)
         new = meta_optimizer.update(self.config, old, gradient)
-        known = self._owners[slot] == number
-        done = tf.where(known, self._progress[slot], 0)
-        tallies = Tallies(
-            late, ~late & (new.updates == old.updates), unroll < done
+        known = self._owners[work.slot] == work.number
+        done = tf.where(known, self._progress[work.slot], 0)
+        more = Tallies(
+            late=late,
+            unusable=~late & (new.updates == old.updates),
+            repeated=work.unroll < done,
+            staleness=staleness,
+            staleness_max=tf.maximum(
+                0, staleness - tf.cast(self.tallies.staleness_max, tf.int32)
+            ),
+            inner_steps=work.inner_steps,
+            seconds=work.seconds,
         )
         writes = [
             *(v.assign(x) for v, x in zip(self.state, new, strict=True)),
             *(
-                v.assign_add(tf.cast(x, tf.int32))
-                for v, x in zip(self.tallies, tallies, strict=True)
+                v.assign_add(tf.cast(x, v.dtype))
+                for v, x in zip(self.tallies, more, strict=True)
             ),
-            self._owners.scatter_nd_update([[slot]], [number]),
+            self._owners.scatter_nd_update([[work.slot]], [work.number]),
             self._progress.scatter_nd_update(
-                [[slot]], [tf.maximum(done, unroll + 1)]
+                [[work.slot]], [tf.maximum(done, work.unroll + 1)]
             ),
         ]
         with tf.control_dependencies(writes):
@@ -147,7 +171,7 @@ class MetaParameters:
         count = len(MetaState._fields)
         *vectors, iteration, updates = values[:count]
         state = MetaState(*vectors, int(iteration), int(updates))
-        return state, Tallies(*(int(value) for value in values[count:]))
+        return state, Tallies(*(value.item() for value in values[count:]))
 
     def restore(self, state: MetaState, tallies: Tallies):
         """The inverse of `snapshot`, before any work begins."""

@@ -25,7 +25,6 @@ class Finished(NamedTuple):
 
     row: Row
     unrolls: Unrolls
-    inner_steps: int
 
 
 class Here:
@@ -68,13 +67,12 @@ class AsynchronousRun:
     ):
         self.rule, self.rows, self.config = rule, rows, config
         self.workers, self.limit = workers, limit
-        self.inner_steps, self.number = 0, 0
-        self.busy_seconds = 0.0
+        self.number = 0
         self._remote = coordinator is not None
         self._coordinator = coordinator or Here()
         vector = np.asarray(rule.initial_meta(config.seed), np.float32)
         self.state = meta_optimizer.initial(vector)
-        self.tallies = Tallies(0, 0, 0)
+        self.tallies = Tallies()
         slots = BACKLOG * workers if self._remote else 1
         self.parameters = MetaParameters(
             config, self.state, slots, max_staleness,
@@ -148,7 +146,7 @@ class AsynchronousRun:
             except tf.errors.OpError as error:
                 self._results.put(error)
                 return
-            self._results.put((row, MetaIteration.unpack(result)))
+            self._results.put(Finished(row, MetaIteration.unpack(result)))
 
     def results(self, seconds: float) -> Finished | None:
         """The next meta-iteration that is done, None if there is none in time.
@@ -167,13 +165,13 @@ class AsynchronousRun:
                                "a thread ended before.") from None  # fmt: skip
         if isinstance(result, tf.errors.OpError):
             raise result
-        row, unrolls = result
-        step = self.meta_iterations[row.name].step
-        segments = int(unrolls.statistics.segments.sum())
-        inner_steps = segments * self.config.segment * step.count
-        self.inner_steps += inner_steps
-        self.busy_seconds += float(unrolls.seconds.sum())
-        return Finished(row, unrolls, inner_steps)
+        return result
+
+    def steps_of(self, finished: Finished) -> int:
+        """Inner steps of a meta-iteration."""
+        count = self.meta_iterations[finished.row.name].step.count
+        segments = int(finished.unrolls.statistics.segments.sum())
+        return segments * self.config.segment * count
 
     def finish(self) -> Iterator[Finished]:
         """Hands out nothing more; what comes until all is done."""
@@ -183,6 +181,11 @@ class AsynchronousRun:
                 yield found
         while found := self.results(0.01):
             yield found
+
+    @property
+    def inner_steps(self) -> int:
+        """That all updates came from, at the last `pull`."""
+        return self.tallies.inner_steps
 
     def pull(self):
         """Brings the state as it is on the server now."""
@@ -196,7 +199,7 @@ class AsynchronousRun:
         more = {"state/meta_iterations": self.number} | {
             f"tallies/{name}": x for name, x in self.tallies._asdict().items()
         }
-        return local.state_arrays(self.state, self.inner_steps) | {
+        return local.state_arrays(self.state, self.tallies.inner_steps) | {
             name: np.asarray(value) for name, value in more.items()
         }
 
@@ -206,11 +209,14 @@ class AsynchronousRun:
         Raises:
             ValueError: meta-parameters of another size.
         """
-        self.state, self.inner_steps = local.state_of(
+        self.state, inner_steps = local.state_of(
             arrays, self.state.vector.shape
         )
         self.number = int(arrays.get("state/meta_iterations", 0))
-        self.tallies = Tallies(
-            *(int(arrays.get(f"tallies/{x}", 0)) for x in Tallies._fields)
-        )
+        found = {
+            name: arrays[f"tallies/{name}"].item()
+            for name in Tallies._fields
+            if f"tallies/{name}" in arrays
+        }
+        self.tallies = Tallies(**found | {"inner_steps": inner_steps})
         self.parameters.restore(self.state, self.tallies)
