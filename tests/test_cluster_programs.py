@@ -272,13 +272,11 @@ def test_a_server_of_another_version_is_an_error(tmp_path, environment):
         job: [f"localhost:{port}"]
         for job, port in zip(("chief", "ps", "worker"), ports, strict=True)
     }
+    flags = [*command("unused")[3:], "--strategy=parameter_server"]
     servers = [
-        launch.Task(
-            job, 0, spec, [*command("unused")[3:], "--strategy=parameter_server"],
-            tmp_path / f"{job}.log",
-        )
+        launch.Task(job, 0, spec, flags, tmp_path / f"{job}.log")
         for job in ("ps", "worker")
-    ]  # fmt: skip
+    ]
     try:
         for task in servers:
             task.start()

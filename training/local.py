@@ -102,12 +102,16 @@ class Run:
             # Whoever stops listening does not wait for the rows to come.
             executor.shutdown(cancel_futures=True)
 
+    def read(self) -> np.ndarray:
+        """The meta-parameters that the next gradient is taken at."""
+        return self.state.vector
+
     def iterate(self) -> tuple[Row, Statistics]:
         """One meta-iteration."""
         iteration = self.state.iteration
         row = choose(self.rows, self.config.seed, iteration)
         step = self.steps[row.name]
-        vector = tf.constant(self.state.vector)
+        vector = tf.constant(self.read())
         mean = lengths.mean_unrolls(self.config, iteration)
         first, second = draws.split(draws.fold(self.config.seed, iteration), 2)
         if row.name not in self.pool:

@@ -115,6 +115,26 @@ def flags_of_tasks(argv: list[str]) -> list[str]:
     return [*kept, "--strategy=parameter_server"]
 
 
+def cluster_here(
+    workers: int, flags: list[str], logs: pathlib.Path
+) -> tuple[dict, list[Task]]:
+    """A cluster's addresses on this machine, and its servers, not started.
+
+    Args:
+        workers: how many.
+        flags: of `training.meta_train`.
+        logs: folder that servers log to.
+    """
+    ports = [f"localhost:{port}" for port in free_ports(workers + 2)]
+    spec = {"chief": ports[:1], "ps": ports[1:2], "worker": ports[2:]}
+    logs.mkdir(parents=True, exist_ok=True)
+    return spec, [
+        Task(job, index, spec, flags, logs / f"{job}-{index}.log")
+        for job in ("ps", "worker")
+        for index in range(len(spec[job]))
+    ]
+
+
 def run(workers: int, argv: list[str], folder: pathlib.Path) -> int:
     """Runs chief, parameter server and workers until the chief is done.
 
@@ -129,15 +149,8 @@ def run(workers: int, argv: list[str], folder: pathlib.Path) -> int:
     Returns:
         The chief's exit status.
     """
-    ports = [f"localhost:{port}" for port in free_ports(workers + 2)]
-    spec = {"chief": ports[:1], "ps": ports[1:2], "worker": ports[2:]}
-    flags, logs = flags_of_tasks(argv), folder / "logs"
-    logs.mkdir(parents=True, exist_ok=True)
-    servers = [
-        Task(job, index, spec, flags, logs / f"{job}-{index}.log")
-        for job in ("ps", "worker")
-        for index in range(len(spec[job]))
-    ]
+    flags = flags_of_tasks(argv)
+    spec, servers = cluster_here(workers, flags, folder / "logs")
     chief = Task("chief", 0, spec, flags, None)
     stop = []
     for number in (signal.SIGTERM, signal.SIGINT):
