@@ -1,5 +1,7 @@
 """The chief's part of a run: hands out meta-iterations, gathers results."""
 
+import collections
+import concurrent.futures
 import queue
 import threading
 from collections.abc import Iterator
@@ -18,6 +20,9 @@ from training.config import MetaConfig
 NO_LIMIT = 2**31 - 1
 BACKLOG = 2
 """Meta-iterations handed out for each worker: one under way, one waiting."""
+
+
+LOST_WORKER = (tf.errors.UnavailableError, tf.errors.AbortedError)
 
 
 class Finished(NamedTuple):
@@ -93,30 +98,41 @@ class AsynchronousRun:
     def compile(self) -> Iterator[str]:
         """Compiles every row on every worker; yields each row's name.
 
-        A worker that fails meanwhile compiles later, when it has to.
+        A worker that fails meanwhile compiles later, when it has to. Workers
+        begin at different rows: those of one machine load what others of it
+        have compiled.
         """
+        done, tracing = queue.Queue(), threading.Lock()
 
-        def one(row, worker):
+        def all_rows(worker):
             device = f"/job:worker/task:{worker}" if self._remote else None
-            try:
-                with tf.device(device):
-                    self.meta_iterations[row.name].warm_up()
-            except (tf.errors.UnavailableError, tf.errors.AbortedError):
-                pass
+            first = worker * len(self.rows) // self.workers
+            for row in self.rows[first:] + self.rows[:first]:
+                one = self.meta_iterations[row.name]
+                with tracing:
+                    one.traced.get_concrete_function()
+                try:
+                    with tf.device(device):
+                        one.warm_up()
+                except LOST_WORKER:
+                    pass
+                done.put(row.name)
 
-        for row in self.rows:
-            # Traced once, before workers are asked for it at the same time.
-            self.meta_iterations[row.name].traced.get_concrete_function()
-            workers = range(self.workers)
-            jobs = [
-                threading.Thread(target=one, args=(row, k), daemon=True)
-                for k in workers
-            ]
-            for job in jobs:
-                job.start()
-            for job in jobs:
-                job.join()
-            yield row.name
+        counts = collections.Counter()
+        executor = concurrent.futures.ThreadPoolExecutor(self.workers)
+        jobs = [executor.submit(all_rows, k) for k in range(self.workers)]
+        executor.shutdown(wait=False)
+        while sum(counts.values()) < self.workers * len(self.rows):
+            try:
+                name = done.get(timeout=1.0)
+            except queue.Empty:
+                for job in jobs:
+                    if job.done():
+                        job.result()  # Raises what ended it.
+                continue
+            counts[name] += 1
+            if counts[name] == self.workers:
+                yield name
 
     def start(self):
         """Begins to hand out meta-iterations."""
