@@ -160,6 +160,11 @@ def test_one_worker_does_what_one_process_does(tmp_path, environment):
         )  # fmt: skip
 
 
+KILLS = int(os.environ.get("SOAK_KILLS", "4"))
+PAUSE = float(os.environ.get("SOAK_PAUSE", "0"))
+"""For a soak by hand: SOAK_KILLS=20 SOAK_PAUSE=30 takes ten minutes."""
+
+
 def test_workers_that_are_killed(tmp_path, environment):
     """Again and again; the run goes on, and nothing is left of it."""
     with Program(
@@ -168,7 +173,8 @@ def test_workers_that_are_killed(tmp_path, environment):
     ) as program:  # fmt: skip
         program.until_past(0)
         processes = set(program.tasks().values())
-        for k in range(4):
+        for k in range(KILLS):
+            time.sleep(PAUSE)
             before = program.iteration()
             kill(program, ("worker", k % 2))
             program.until_past(before + 5)
@@ -176,7 +182,8 @@ def test_workers_that_are_killed(tmp_path, environment):
         time.sleep(12.0)  # A line of cluster.csv.
         program.process.send_signal(signal.SIGTERM)
         result = program.wait(60)
-    assert program.text().count("starting it again") >= 4
+    assert program.text().count("starting it again") >= KILLS
+    print(result)
     assert gone(processes)
     arrays, info = checkpoints.newest(tmp_path / "two")
     assert arrays["state/updates"] == result["updates"] > 20
