@@ -16,8 +16,8 @@ from training import local, meta_optimizer
 from training.asynchronous.meta_iteration import MetaIteration, Unrolls
 from training.asynchronous.parameters import DEVICE, MetaParameters, Tallies
 from training.config import MetaConfig
+from training.meta_step import NO_LIMIT
 
-NO_LIMIT = 2**31 - 1
 BACKLOG = 2
 """Meta-iterations handed out for each worker: one under way, one waiting."""
 
