@@ -16,7 +16,7 @@ from absl import app, flags
 from tqdm import tqdm
 
 import problems
-from hrnn_opt import HierarchicalRNN, weights
+from hrnn_opt import HierarchicalRNN, RuleConfig, weights
 from training import checkpoints, corpus, networks
 from training.results import Results
 from training.rules import Hierarchical
@@ -58,8 +58,9 @@ def load(name: str):
     path = pathlib.Path(name)
     if path.suffix == ".npz" and path.is_file():
         try:
-            arrays, _ = checkpoints.read(path)
-            return Hierarchical(), arrays["state/average"]
+            arrays, info = checkpoints.read(path)
+            config = RuleConfig.from_dict(info["rule_config"])
+            return Hierarchical(config), arrays["state/average"]
         except (ValueError, KeyError):
             pass  # Not a checkpoint: a weights file, or nothing.
     found = weights.load(name)
