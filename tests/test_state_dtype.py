@@ -7,8 +7,14 @@ import tensorflow as tf
 from keras import ops
 
 import hrnn_opt
-from hrnn_opt import HierarchicalRNN, RuleConfig, chunks, kernels, telemetry
-from hrnn_opt import rounding
+from hrnn_opt import (
+    HierarchicalRNN,
+    RuleConfig,
+    chunks,
+    kernels,
+    rounding,
+    telemetry,
+)
 from hrnn_opt.callbacks import AttentionSwap
 from hrnn_opt.footprint import slot_bytes, variable_bytes
 from tests.test_saving import assert_identical, everything, fit, new, new_model
