@@ -115,6 +115,15 @@ def read(variable):
     return value.detach() if NAME == "torch" else value
 
 
+def bitcast(x, dtype: str):
+    """The same bits as numbers of another type of the same size."""
+    if NAME == "tensorflow":
+        return tf.bitcast(x, dtype)
+    if NAME == "jax":
+        return jax.lax.bitcast_convert_type(x, dtype)
+    return x.view(getattr(torch, dtype))
+
+
 def has_value(variable) -> bool:
     """False after an error in `fit` on JAX, whose trainer moves values out."""
     return NAME != "jax" or variable._value is not None

@@ -43,6 +43,7 @@ class Chunk(NamedTuple):
     pieces: tuple[Piece, ...]
     padding: tuple[int, ...]  # parameters missing after each piece
     owner: np.ndarray  # [R] number of the row's tensor
+    first: np.ndarray  # [R] number of the row's first element in its tensor
     filled: np.ndarray | None  # [R] parameters that are not padding
 
     @property
@@ -117,20 +118,23 @@ def _best_width(sizes: list[int]) -> int:
 
 
 def _chunk(pieces: list[Piece], width: int, step: int) -> Chunk:
-    padding, owner, filled = [], [], []
+    padding, owner, first, filled = [], [], [], []
     for piece in pieces:
         rows = -(-piece.size // width)
         padding.append(rows * width - piece.size)
         owner += [piece.tensor] * rows
+        first += range(piece.start, piece.start + rows * width, width)
         filled += [width] * (rows - 1) + [width - padding[-1]]
     missing = -width * len(owner) % step
     padding[-1] += missing
     owner += [pieces[-1].tensor] * (missing // width)
+    first += [0] * (missing // width)
     filled += [0] * (missing // width)
     return Chunk(
         tuple(pieces),
         tuple(padding),
         np.asarray(owner, "int32"),
+        np.asarray(first, "int64").astype("int32"),
         np.asarray(filled, "int32"),
     )
 

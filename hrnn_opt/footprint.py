@@ -39,6 +39,7 @@ def slot_bytes(optimizer, variables) -> int:
         variables,
         add_variable,
         optimizer.guard,
+        optimizer.state_dtype,
     )
     # Keras's own: averages and accumulated gradients.
     copies = bool(optimizer.use_ema) + bool(
@@ -47,7 +48,9 @@ def slot_bytes(optimizer, variables) -> int:
     return total + copies * sum(map(variable_bytes, variables))
 
 
-def temporary_bytes(config, sizes, itemsize: int, jit_compile: bool) -> int:
+def temporary_bytes(
+    config, sizes, itemsize: int, jit_compile: bool, state_itemsize: int
+) -> int:
     """What an update allocates at its peak, besides the state.
 
     All directions u wait for the tensors' sums; the program of one chunk works
@@ -58,12 +61,13 @@ def temporary_bytes(config, sizes, itemsize: int, jit_compile: bool) -> int:
     Args:
         config: the features in use.
         sizes: number of parameters of each tensor.
-        itemsize: bytes of a number.
+        itemsize: bytes of a number that is computed with.
         jit_compile: whether the training step is one compiled program.
+        state_itemsize: bytes of a number in the state.
     """
     plan = chunks.plan(tuple(sizes), jit_compile)
     if jit_compile:
-        return round(3 * sum(sizes) * itemsize * (config.state_rows + 1))
+        return round(3 * sum(sizes) * state_itemsize * (config.state_rows + 1))
     padded = [
         sum(piece.size for piece in chunk.pieces) + sum(chunk.padding)
         for chunk in plan.chunks
@@ -76,7 +80,8 @@ def temporary_bytes(config, sizes, itemsize: int, jit_compile: bool) -> int:
     floats = (
         config.directions * sum(sizes)
         + WORKING_COPIES * config.state_rows * max(padded)
-        + config.state_rows * joined
         + max(sizes)
     )
-    return round(itemsize * floats)
+    return round(
+        itemsize * floats + state_itemsize * config.state_rows * joined
+    )

@@ -138,7 +138,15 @@ def estimate(
         tensors=len(sizes),
         slot_bytes=footprint.slot_bytes(optimizer, model.trainable_variables),
         temporary_bytes=footprint.temporary_bytes(
-            optimizer.config, sizes, footprint.item_bytes(dtype), jit_compile
+            optimizer.config,
+            sizes,
+            footprint.item_bytes(dtype),
+            jit_compile,
+            footprint.item_bytes(
+                dtype
+                if optimizer.state_dtype == "float32"
+                else optimizer.state_dtype
+            ),
         ),
         adam_slot_bytes=2 * sum(map(footprint.variable_bytes, variables)),
         update_seconds=update,
@@ -206,7 +214,8 @@ def _like(optimizer) -> HierarchicalRNN:
             name: getattr(optimizer, name)
             for name in (
                 "weight_decay", "clipnorm", "clipvalue", "global_clipnorm",
-                "guard", "use_ema", "ema_momentum", "ema_overwrite_frequency",
+                "guard", "state_dtype", "use_ema", "ema_momentum",
+                "ema_overwrite_frequency",
             )
         },
     )  # fmt: skip

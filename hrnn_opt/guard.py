@@ -169,7 +169,8 @@ class Guard:
         for t, pieces in enumerate(slots.states):
             column = fresh + row * lengths[t]
             for piece in pieces:
-                piece.assign(ops.broadcast_to(column, piece.shape))
+                kept = ops.cast(column, piece.dtype)
+                piece.assign(ops.broadcast_to(kept, piece.shape))
             for offset in slots.offsets[t]:
                 offset.assign(ops.zeros_like(offset))
 
@@ -200,13 +201,8 @@ class Guard:
         slots = self._slots
         if not self._optimizer.config.relative_learning_rate:
             return ops.zeros_like(self._state.lengths)
-        sums = [
-            sum(ops.sum(piece[-1]) for piece in pieces)
-            if pieces
-            else ops.zeros((), slots.dtype)
-            for pieces in slots.states
-        ]
-        return ops.stack(sums) / ops.cast(
+        sums = map(slots.sum_of_log_steps, range(len(slots.sizes)))
+        return ops.stack(list(sums)) / ops.cast(
             [max(size, 1) for size in slots.sizes], slots.dtype
         )
 

@@ -15,7 +15,7 @@ from hrnn_opt.attended import Attended
 from hrnn_opt.chosen_weights import resolve, why_not_loadable
 from hrnn_opt.guard import Guard
 from hrnn_opt.model_update import Target, update_model
-from hrnn_opt.slots import Slots
+from hrnn_opt.slots import STATE_DTYPES, Slots
 
 
 @keras.saving.register_keras_serializable(package="hrnn_opt")
@@ -52,6 +52,9 @@ class HierarchicalRNN(Attended, keras.optimizers.Optimizer):
             RMSProp-like steps, when the learned rule fails (see
             `hrnn_opt.guard`). Add `hrnn_opt.callbacks.Guard()` to `fit`, or
             call `watch` in your own loop, to have the loss watched.
+        state_dtype: what the parameters' state is kept in: "float32", or
+            "bfloat16", which halves its bytes. All is computed in float32 and
+            rounded at random, repeatably (see `hrnn_opt.rounding`).
         name: of the optimizer.
         **kwargs: every base argument of `keras.optimizers.Optimizer`:
             `weight_decay`, `clipnorm`, `clipvalue`, `global_clipnorm`,
@@ -77,6 +80,7 @@ class HierarchicalRNN(Attended, keras.optimizers.Optimizer):
         config=None,
         seed=None,
         guard=False,
+        state_dtype="float32",
         name="hierarchical_rnn",
         **kwargs,
     ):
@@ -90,6 +94,12 @@ class HierarchicalRNN(Attended, keras.optimizers.Optimizer):
                 "Argument `guard` must be True or False. "
                 f"Received: guard={guard!r}"
             )
+        if state_dtype not in STATE_DTYPES:
+            raise ValueError(
+                f"Argument `state_dtype` must be one of {STATE_DTYPES}. "
+                f"Received: state_dtype={state_dtype!r}"
+            )
+        self.state_dtype = state_dtype
         self.guard, self.guarded_by_callback = guard, False
         self._told_of_guard, self._told_handovers = False, 0
         self._missing_weights = None
@@ -111,6 +121,7 @@ class HierarchicalRNN(Attended, keras.optimizers.Optimizer):
             variables,
             self.add_variable,
             self.guard,
+            self.state_dtype,
         )
 
     @property
@@ -220,7 +231,8 @@ class HierarchicalRNN(Attended, keras.optimizers.Optimizer):
             if t not in moving
         }
         if targets:
-            update_model(self.config, self._slots, targets, idle, lr)
+            step = backend.read(self._iterations)
+            update_model(self.config, self._slots, targets, idle, lr, step)
         if targets and self.guard:
             Guard(self).after_step()
 
@@ -302,6 +314,7 @@ class HierarchicalRNN(Attended, keras.optimizers.Optimizer):
             config=self.config.to_dict(),
             seed=self.seed,
             guard=self.guard,
+            state_dtype=self.state_dtype,
             weights_sha256=self.weights_sha256,
         )
         return config
@@ -331,7 +344,9 @@ class HierarchicalRNN(Attended, keras.optimizers.Optimizer):
     def save_own_variables(self, store):
         """The state, with the versions it belongs to."""
         super().save_own_variables(store)
-        persistence.write_header(store, self.config, self.guard)
+        persistence.write_header(
+            store, self.config, self.guard, self.state_dtype
+        )
 
     def load_own_variables(self, store):
         """The state; one of another version or config is refused by name.
@@ -348,7 +363,9 @@ class HierarchicalRNN(Attended, keras.optimizers.Optimizer):
         starts = self.guard and not guarded and self.built
         if starts:
             variables = variables[: -len(self._slots.guard.variables)]
-        if persistence.check(store, self.name, self.config, variables):
+        if persistence.check(
+            store, self.name, self.config, variables, self.state_dtype
+        ):
             for k, variable in enumerate(variables):
                 variable.assign(store[str(k)])
             self._missing_weights = None

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from keras import ops
 
-from hrnn_opt import backend, fallback, rule
+from hrnn_opt import backend, fallback, rounding, rule
 from hrnn_opt.config import RuleConfig
 from hrnn_opt.meta_parameters import unflatten
 from hrnn_opt.rule import ParamState
@@ -19,6 +19,14 @@ def pack(state: ParamState):
     """The record as one array [F, ...]."""
     fields = [field for field in state if field is not None]
     return ops.concatenate(fields, axis=0)
+
+
+def _repack(state: ParamState, packed, seeds):
+    """`pack` in the shape and type of the slot `packed`."""
+    whole = pack(state)
+    if seeds is not None:
+        whole = rounding.to_bfloat16(whole, seeds)
+    return ops.reshape(whole, packed.shape)
 
 
 def unpack(config: RuleConfig, packed) -> ParamState:
@@ -31,7 +39,14 @@ def unpack(config: RuleConfig, packed) -> ParamState:
 
 
 def sense_chunk(
-    config: RuleConfig, meta_vector, mean_eta_bar, packed, g, bias, filled
+    config: RuleConfig,
+    meta_vector,
+    mean_eta_bar,
+    packed,
+    g,
+    bias,
+    filled,
+    seeds=None,
 ):
     """`rule.sense` on rows, and the sums that the upper levels need.
 
@@ -39,11 +54,13 @@ def sense_chunk(
         config: the features in use.
         meta_vector: flat meta-parameters.
         mean_eta_bar: scalar.
-        packed: state [F, n].
+        packed: state [F, n], of the gradients' type or of bfloat16.
         g: finite gradients [n].
         bias: [3P, R]; only its shape counts without Tensor RNN.
         filled: parameters in each row that are not padding [R], or None if
             there is no padding.
+        seeds: for `rounding.to_bfloat16` [words(F), R], None if the state is
+            not of bfloat16.
 
     Returns:
         The new packed state, u [directions, n], and the rows' `rule.totals`
@@ -54,7 +71,7 @@ def sense_chunk(
     new, sensed = rule.sense(
         config,
         unflatten(config, meta_vector),
-        unpack(config, ops.reshape(packed, shape)),
+        unpack(config, ops.reshape(ops.cast(packed, g.dtype), shape)),
         ops.reshape(g, shape),
         ops.expand_dims(bias, -1),
         mean_eta_bar,
@@ -62,14 +79,21 @@ def sense_chunk(
     total = functools.partial(_row_sums, filled)
     sums = rule.totals(new, sensed, total)
     return (
-        ops.reshape(pack(new), packed.shape),
+        _repack(new, packed, seeds),
         ops.reshape(sensed.u, (-1, n)),
         sums,
     )
 
 
 def fallback_chunk(
-    config: RuleConfig, meta_vector, mean_eta_bar, packed, g, bias, filled
+    config: RuleConfig,
+    meta_vector,
+    mean_eta_bar,
+    packed,
+    g,
+    bias,
+    filled,
+    seeds=None,
 ):
     """`fallback.sense` on rows, as `sense_chunk`.
 
@@ -78,12 +102,12 @@ def fallback_chunk(
     """
     rows, n = bias.shape[1], g.shape[0]
     shape = (-1, rows, n // rows)
-    state = unpack(config, ops.reshape(packed, shape))
+    state = unpack(config, ops.reshape(ops.cast(packed, g.dtype), shape))
     new, d, seen = fallback.sense(config, state, ops.reshape(g, shape))
     sums = [_row_sums(filled, value) for value in (d * d, seen)]
     u = ops.reshape(d, (1, n))
     return (
-        ops.reshape(pack(new), packed.shape),
+        _repack(new, packed, seeds),
         ops.concatenate([u] * config.directions, axis=0),
         ops.concatenate(sums, axis=0),
     )
@@ -101,7 +125,9 @@ def _row_sums(filled, x):
     return ops.reshape(flat, x.shape[:2])
 
 
-def advance_chunk(config: RuleConfig, at_phi, value, offset, u, rows):
+def advance_chunk(
+    config: RuleConfig, at_phi, value, offset, u, rows, seeds=None
+):
     """`rule.advance` on rows.
 
     Args:
@@ -111,6 +137,8 @@ def advance_chunk(config: RuleConfig, at_phi, value, offset, u, rows):
         offset: phi - theta, [n], or None without attention.
         u: [directions, n], from `sense_chunk`.
         rows: [directions + 1, R]: scale of each direction, weight decay.
+        seeds: for `rounding.to_bfloat16` [1, R], None if the offset is not of
+            bfloat16.
 
     Returns:
         The new phi and offset.
@@ -120,12 +148,19 @@ def advance_chunk(config: RuleConfig, at_phi, value, offset, u, rows):
     rows = ops.expand_dims(rows, -1)
     theta = ops.reshape(value, shape)
     if offset is not None:
-        theta = theta - at_phi * ops.reshape(offset, shape)
+        held = ops.reshape(ops.cast(offset, value.dtype), shape)
+        theta = theta - at_phi * held
     theta, phi = rule.advance(
         config, theta, ops.reshape(u, shape), rows[:-1], rows[-1:]
     )
-    new_offset = None if offset is None else ops.reshape(phi - theta, (n,))
-    return ops.reshape(phi, (n,)), new_offset
+    if offset is None:
+        return ops.reshape(phi, (n,)), None
+    new_offset = phi - theta
+    if seeds is not None:
+        # The attended point is rounded with it: theta is not.
+        new_offset = rounding.to_bfloat16(new_offset, seeds)
+        phi = theta + ops.cast(new_offset, theta.dtype)
+    return ops.reshape(phi, (n,)), ops.reshape(new_offset, (n,))
 
 
 @functools.cache

@@ -10,7 +10,15 @@ from typing import Any, NamedTuple
 import numpy as np
 from keras import ops
 
-from hrnn_opt import backend, chunks, fallback, hierarchy, kernels, rule
+from hrnn_opt import (
+    backend,
+    chunks,
+    fallback,
+    hierarchy,
+    kernels,
+    rounding,
+    rule,
+)
 from hrnn_opt.config import RuleConfig
 from hrnn_opt.hierarchy import SharedState
 from hrnn_opt.meta_parameters import unflatten
@@ -32,6 +40,7 @@ def update_model(
     targets: Sequence[Target],
     idle: Mapping[int, Any],
     lr,
+    step,
 ):
     """Moves the targets' variables one step, and updates their state.
 
@@ -43,6 +52,7 @@ def update_model(
         targets: all tensors that have a gradient.
         idle: the other ones' variables, by number.
         lr: learning rate, a scalar.
+        step: its number, of which rounding is a function.
     """
     sizes = [slots.sizes[t.number] for t in targets]
     grads = [
@@ -53,13 +63,15 @@ def update_model(
     assigned = slots.changing([t.number for t in targets])
     assigned += [t.variable for t in targets] + list(idle.values())
 
+    salts = slots.salts(step, [t.number for t in targets])
+
     def learned():
-        _step(config, slots, targets, grads, lr)
+        _step(config, slots, targets, grads, lr, salts)
 
     def instead():
-        _fallback_step(config, slots, targets, grads, lr)
+        _fallback_step(config, slots, targets, grads, lr, salts)
 
-    def step():
+    def step_all():
         if slots.guard is None:
             learned()
         else:
@@ -72,7 +84,7 @@ def update_model(
                 variable.assign(ops.cast(phi, variable.dtype))
         slots.holds_theta.assign(0)
 
-    backend.run_if(finite, step, assigned)
+    backend.run_if(finite, step_all, assigned)
     slots.skipped.assign(
         slots.skipped + ops.cast(ops.logical_not(finite), "int32")
     )
@@ -80,7 +92,7 @@ def update_model(
         slots.guard.count(finite)
 
 
-def _step(config, slots, targets, grads, lr):
+def _step(config, slots, targets, grads, lr, salts):
     sizes = tuple(slots.sizes[t.number] for t in targets)
     plan = chunks.plan(sizes, backend.one_program())
     meta_vector = backend.read(slots.meta_vector)
@@ -90,7 +102,9 @@ def _step(config, slots, targets, grads, lr):
     if bias is None:
         bias = ops.zeros((1, len(targets)), slots.dtype)
 
-    u, sums = _sense(config, slots, targets, plan, meta_vector, grads, bias)
+    u, sums = _sense(
+        config, slots, targets, plan, meta_vector, grads, bias, salts
+    )
     h_x, d_squared, count = rule.split_totals(config, sums)
     mean_h_x = h_x / ops.cast(sizes, slots.dtype)
     _write_shared(slots, targets, hierarchy.step_shared(meta, shared, mean_h_x))
@@ -98,10 +112,10 @@ def _step(config, slots, targets, grads, lr):
     scale = rule.step_scales(config, d_squared, count, lr)
     decay = ops.stack([t.decay for t in targets])
     rows = ops.concatenate([scale, ops.expand_dims(decay, 0)], axis=0)
-    _move(config, slots, targets, plan, u, rows)
+    _move(config, slots, targets, plan, u, rows, salts)
 
 
-def _fallback_step(config, slots, targets, grads, lr):
+def _fallback_step(config, slots, targets, grads, lr, salts):
     """As `_step`, by the rule of `fallback`."""
     sizes = tuple(slots.sizes[t.number] for t in targets)
     plan = chunks.plan(sizes, backend.one_program())
@@ -113,6 +127,7 @@ def _fallback_step(config, slots, targets, grads, lr):
         backend.read(slots.meta_vector),
         grads,
         ops.zeros((1, len(targets)), slots.dtype),
+        salts,
         kernels.fallback_chunk,
     )
     numbers = np.asarray([t.number for t in targets])
@@ -120,7 +135,7 @@ def _fallback_step(config, slots, targets, grads, lr):
     scale = fallback.step_scale(sums[:1], sums[1:], lr, lengths)
     decay = ops.expand_dims(ops.stack([t.decay for t in targets]), 0)
     rows = ops.concatenate([scale] * config.directions + [decay], axis=0)
-    _move(config, slots, targets, plan, u, rows)
+    _move(config, slots, targets, plan, u, rows, salts)
 
 
 def _sense(
@@ -131,13 +146,14 @@ def _sense(
     meta_vector,
     grads,
     bias,
+    salts,
     kernel=kernels.sense_chunk,
 ):
     """Updates the parameters' state; u of each chunk, totals [F, T]."""
     states = [slots.states[t.number] for t in targets]
     mean_eta_bar = ops.zeros((), slots.dtype)
     if config.relative_learning_rate:
-        sums = [ops.sum(piece[-1]) for state in states for piece in state]
+        sums = [slots.sum_of_log_steps(t.number) for t in targets]
         count = sum(slots.sizes[t.number] for t in targets)
         mean_eta_bar = ops.sum(ops.stack(sums)) / count
 
@@ -148,6 +164,7 @@ def _sense(
             _join_flat(chunk, grads),
             ops.take(bias, chunk.owner, axis=-1),
             chunk.filled,
+            _seeds(chunk, salts, slice(-2)),
         )
 
     def write(k, results):
@@ -165,7 +182,7 @@ def _sense(
     return u, ops.transpose(backend.segment_sum(by_row, owner, len(targets)))
 
 
-def _move(config, slots, targets, plan, u, rows):
+def _move(config, slots, targets, plan, u, rows, salts):
     """Assigns the new phi and offsets."""
     values = [
         _flat(backend.read(t.variable), slots.dtype, slots.sizes[t.number])
@@ -180,7 +197,10 @@ def _move(config, slots, targets, plan, u, rows):
         offset = _join_slots(chunk, offsets) if config.attention else None
         own = _join_flat(chunk, values), offset, u[k]
         u[k] = None
-        return *own, ops.take(rows, chunk.owner, axis=-1)
+        seeds = (
+            _seeds(chunk, salts, slice(-2, -1)) if config.attention else None
+        )
+        return *own, ops.take(rows, chunk.owner, axis=-1), seeds
 
     def write(k, results):
         chunk, (phi, offset) = plan.chunks[k], results
@@ -191,7 +211,9 @@ def _move(config, slots, targets, plan, u, rows):
             if stored.dtype != part.dtype and config.attention:
                 # What rounding takes from phi the offset gives back to theta.
                 slot = offsets[p.tensor][p.number]
-                slot.assign(slot + (ops.cast(stored, part.dtype) - part))
+                value = ops.cast(backend.read(slot), part.dtype)
+                value = value + (ops.cast(stored, part.dtype) - part)
+                slot.assign(_rounded(value, p, salts))
             moved[p.tensor][p.number] = stored
 
     at_phi = 1 - slots.holds_theta_as_float()
@@ -201,6 +223,22 @@ def _move(config, slots, targets, plan, u, rows):
     for target, pieces in zip(targets, moved, strict=True):
         whole = pieces[0] if len(pieces) == 1 else ops.concatenate(pieces)
         target.variable.assign(ops.reshape(whole, target.variable.shape))
+
+
+def _seeds(chunk, salts, which):
+    """Some of the salts of a chunk's rows, for `rounding.to_bfloat16`."""
+    if salts is None:
+        return None
+    return ops.take(salts[which], chunk.owner, axis=-1) + chunk.first
+
+
+def _rounded(offset, piece, salts):
+    """A piece's offset as it is kept."""
+    if salts is None:
+        return offset
+    seeds = salts[-1:, piece.tensor : piece.tensor + 1] + piece.start
+    x = ops.reshape(offset, (1, 1, piece.size))
+    return ops.reshape(rounding.to_bfloat16(x, seeds), (piece.size,))
 
 
 def _join_slots(chunk, slots):

@@ -23,9 +23,11 @@ def _header(config: RuleConfig) -> dict:
     }
 
 
-def write_header(store, config: RuleConfig, guard: bool):
+def write_header(store, config: RuleConfig, guard: bool, state_dtype: str):
     """Adds versions and config to the store, as the bytes of a JSON text."""
     header = _header(config) | ({"guard": True} if guard else {})
+    if state_dtype != "float32":
+        header["state_dtype"] = state_dtype
     text = json.dumps(header, sort_keys=True)
     store[HEADER] = np.frombuffer(text.encode(), "uint8")
 
@@ -42,7 +44,9 @@ def is_guarded(store) -> bool:
     return bool(read_header(store).get("guard"))
 
 
-def check(store, name: str, config: RuleConfig, variables) -> bool:
+def check(
+    store, name: str, config: RuleConfig, variables, state_dtype: str
+) -> bool:
     """Whether the store can be loaded into `variables`.
 
     Args:
@@ -50,6 +54,7 @@ def check(store, name: str, config: RuleConfig, variables) -> bool:
         name: of the optimizer, for messages.
         config: of the optimizer.
         variables: of the optimizer, in order.
+        state_dtype: of the optimizer.
 
     Returns:
         False, after a warning, for the state of a different optimizer or of an
@@ -68,8 +73,8 @@ def check(store, name: str, config: RuleConfig, variables) -> bool:
             stacklevel=3,
         )
         return False
-    found = read_header(store)
-    expected = _header(config)
+    found = {"state_dtype": "float32"} | read_header(store)
+    expected = _header(config) | {"state_dtype": state_dtype}
     for key, value in expected.items():
         if found.get(key) != value:
             raise ValueError(

@@ -2,7 +2,7 @@
 
 For each piece of a tensor (see `chunks`) one packed slot [state_rows, n] and,
 with attention, the offset phi - theta [n]; and the state of the two upper
-levels.
+levels. The former may be kept in bfloat16 (see `rounding`).
 """
 
 import functools
@@ -11,13 +11,18 @@ import keras
 import numpy as np
 from keras import ops
 
-from hrnn_opt import backend, chunks, kernels, meta_parameters, rule
+from hrnn_opt import backend, chunks, kernels, meta_parameters, rounding, rule
 from hrnn_opt.config import RuleConfig
 from hrnn_opt.guard_state import GuardState
 from hrnn_opt.hierarchy import SharedState
 
 STATE_VERSION = 1
 """Changes with the number, order or shape of these variables."""
+
+
+STATE_DTYPES = ("float32", "bfloat16")
+"""What the parameters' state may be kept in. float32 stands for the type that
+is computed in, which is float64 for variables of float64."""
 
 
 def float_type(variables) -> str:
@@ -48,6 +53,7 @@ class Slots:
         variables: of the model.
         add_variable: as `keras.optimizers.Optimizer.add_variable`.
         guard: whether a guard's variables follow.
+        state_dtype: one of `STATE_DTYPES`.
     """
 
     def __init__(
@@ -57,8 +63,11 @@ class Slots:
         variables,
         add_variable,
         guard: bool = False,
+        state_dtype: str = "float32",
     ):
         self.dtype = float_type(variables)
+        self.rounded = state_dtype == "bfloat16"
+        kept = state_dtype if self.rounded else self.dtype
         self._add_variable = add_variable
         vector = np.asarray(vector, self.dtype)
         self._config = config
@@ -84,10 +93,12 @@ class Slots:
         self.states, self.offsets = [], []
         for t, size in enumerate(self.sizes):
             pieces = chunks.cut(t, size)
-            self.states.append([self._add_state(p) for p in pieces])
+            self.states.append([self._add_state(p, kept) for p in pieces])
             self.offsets.append(
                 [
-                    self._add(f"offset_{t}_{p.number}", (p.size,), lambda: 0)
+                    self._add(
+                        f"offset_{t}_{p.number}", (p.size,), lambda: 0, kept
+                    )
                     for p in pieces
                     if config.attention
                 ]
@@ -98,7 +109,22 @@ class Slots:
         """phi - theta of a tensor, in its shape."""
         pieces = [backend.read(piece) for piece in self.offsets[tensor]]
         whole = pieces[0] if len(pieces) == 1 else ops.concatenate(pieces)
-        return ops.reshape(whole, self._shapes[tensor])
+        return ops.reshape(ops.cast(whole, self.dtype), self._shapes[tensor])
+
+    def sum_of_log_steps(self, tensor: int):
+        """Sum of eta_bar over the tensor; 0 if it is empty."""
+        rows = [
+            ops.cast(piece[-1], self.dtype) for piece in self.states[tensor]
+        ]
+        return sum(map(ops.sum, rows), ops.zeros((), self.dtype))
+
+    def salts(self, step, tensors):
+        """Random bits of a step on these tensors, [words, T]; None without
+        rounding. The last two are for offsets."""
+        if not self.rounded:
+            return None
+        count = rounding.words(self._config.state_rows) + 2
+        return rounding.salts(step, np.asarray(tensors), count)
 
     def changing(self, tensors) -> list:
         """The variables that a step on these tensors assigns."""
@@ -132,7 +158,7 @@ class Slots:
 
         return self._add(level, (units, tensors), value)
 
-    def _add_state(self, piece):
+    def _add_state(self, piece, dtype):
         shape = (self._config.state_rows, piece.size)
 
         def value():
@@ -142,4 +168,5 @@ class Slots:
                 )
             )
 
-        return self._add(f"state_{piece.tensor}_{piece.number}", shape, value)
+        name = f"state_{piece.tensor}_{piece.number}"
+        return self._add(name, shape, value, dtype)

@@ -83,7 +83,8 @@ def observe_chunk(config: RuleConfig, meta_vector, packed, owner, filled):
     rows, n = owner.shape[0], packed.shape[1]
     width = n // rows
     meta = unflatten(config, meta_vector)
-    state = kernels.unpack(config, ops.reshape(packed, (-1, rows, width)))
+    packed = ops.reshape(ops.cast(packed, meta_vector.dtype), (-1, rows, width))
+    state = kernels.unpack(config, packed)
     logits = readout.momentum_logits(meta, state.h)
     limit = features.LOGIT_RANGE
     # sigmoid(beta) = exp(-1 / steps).

@@ -151,12 +151,14 @@ def by_tensor(thetas):
     }
 
 
-def trajectory(weights, dtype, mode):
+def trajectory(weights, dtype, mode, **arguments):
     """20 steps on tensors of odd shapes: theta after each.
 
     With weight decay, one bad step, and once the variables hold theta.
     """
-    stepper = Stepper(weights, SHAPES, dtype, mode, weight_decay=0.5)
+    stepper = Stepper(
+        weights, SHAPES, dtype, mode, weight_decay=0.5, **arguments
+    )
     thetas = []
     for k, grads in enumerate(with_a_bad_step(gradients(SHAPES))):
         if k == 12:
@@ -219,6 +221,9 @@ def run(weights):
     for mode in modes():
         for dtype in ("float32", "bfloat16"):
             results[f"{dtype} {mode}"] = trajectory(weights, dtype, mode)
+        results[f"state in bfloat16 {mode}"] = trajectory(
+            weights, "float32", mode, state_dtype="bfloat16"
+        )
         results[f"large float32 {mode}"] = large(weights, "float32", mode)
     enable_float64()
     for mode in modes():

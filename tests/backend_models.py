@@ -24,7 +24,7 @@ Y = RNG.normal(size=(16, 2)).astype("float32")
 BATCH, EPOCHS = 4, 4
 
 
-def new_model(weights, loss_scaled=False):
+def new_model(weights, loss_scaled=False, **arguments):
     """An embedding and two layers, with the same initial values always."""
     model = keras.Sequential(
         [
@@ -40,7 +40,11 @@ def new_model(weights, loss_scaled=False):
         [rng.uniform(0.1, 1, size=v.shape) for v in model.weights]
     )
     optimizer = HierarchicalRNN(
-        2.0**-6, weights, seed=0 if weights is None else None, weight_decay=0.5
+        2.0**-6,
+        weights,
+        seed=0 if weights is None else None,
+        weight_decay=0.5,
+        **arguments,
     )
     if loss_scaled:
         optimizer = keras.optimizers.LossScaleOptimizer(
@@ -219,10 +223,35 @@ def stateless_loop(weights):
     }
 
 
+def interrupted_in_bfloat16(weights, folder):
+    """The same with a state of bfloat16."""
+    arguments = {"state_dtype": "bfloat16"}
+    whole = new_model(weights, **arguments)
+    half = new_model(weights, **arguments)
+    fit(whole, 0, EPOCHS)
+    fit(half, 0, EPOCHS // 2)
+    file = folder / f"{BACKEND}_bfloat16.keras"
+    half.save(file)
+    again = keras.saving.load_model(file)
+    types = {v.dtype for v in again.optimizer._slots.states[0]}
+    fit(again, EPOCHS // 2, EPOCHS)
+    return {
+        "fit in bfloat16": in_float32(everything(whole)),
+        "again in bfloat16": in_float32(everything(again)),
+        "types": {"rounded": types == {"bfloat16"}},
+    }
+
+
+def in_float32(arrays):
+    """NumPy's files do not know bfloat16."""
+    return {name: np.asarray(x, "float32") for name, x in arrays.items()}
+
+
 def run(folder):
     """All cases of both files, as {case: {name: array}}."""
     weights = folder / "noisy0.npz"
     results = interrupted(weights, folder)
+    results |= interrupted_in_bfloat16(weights, folder)
     results["on batch"] = swapped_on_batch(weights, folder)
     for case, arrays in amid_training(weights).items():
         results[f"amid {case}"] = arrays
@@ -242,6 +271,10 @@ def load(folder):
             model = keras.saving.load_model(file)
             fit(model, EPOCHS // 2, EPOCHS)
             results[f"from {backend}"] = everything(model)
+            file = folder / f"{backend}_bfloat16.keras"
+            model = keras.saving.load_model(file)
+            fit(model, EPOCHS // 2, EPOCHS)
+            results[f"bfloat16 from {backend}"] = in_float32(everything(model))
     return results
 
 

@@ -114,6 +114,17 @@ def replica_gradients(steps):
     return list(zip(first, second, strict=True))
 
 
+def test_a_state_in_bfloat16_rounds_alike_on_all_replicas(tmp_path):
+    path = weights_file(tmp_path)
+    one, two = both(path, replica_gradients(8), state_dtype="bfloat16")
+    same(one.variables, two.variables)
+    kept = [v for v in two.optimizer.variables if v.dtype == "bfloat16"]
+    assert len(kept) == 8
+    for variable in kept:
+        first, second = copies(variable)
+        np.testing.assert_array_equal(first, second)
+
+
 @pytest.mark.parametrize(
     "kwargs",
     [

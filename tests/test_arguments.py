@@ -43,6 +43,10 @@ SMALL = RuleConfig(param_units=2, tensor_units=2, global_units=2, timescales=2)
             {"weights": 3},
             "`weights` must be a name, a path or None. Received: weights=3",
         ),
+        (
+            {"state_dtype": "float16"},
+            "`state_dtype` must be one of .*bfloat16.*state_dtype='float16'",
+        ),
         ({"weights": False}, "`weights` must be.*weights=False"),
         ({"learning_rate": 1}, "`learning_rate` should be float.*=1"),
         (

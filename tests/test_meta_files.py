@@ -2,12 +2,18 @@
 
 import csv
 import logging
+from typing import NamedTuple
 
 import numpy as np
 import pytest
 
-from training import checkpoints
+from hrnn_opt import RuleConfig
+from training import checkpoints, evaluate, meta_optimizer, run_folder
+from training.config import MetaConfig
+from training.local import state_arrays, state_of
 from training.meta_step import Statistics
+from training.rules import Hierarchical
+from training.run_folder import RunFolder
 from training.telemetry import HEADER, Telemetry
 
 
@@ -125,3 +131,55 @@ def test_a_run_that_starts_again_has_one_header(tmp_path):
         telemetry.meta_iteration(0, "plane", 1, statistics(1.0))
         telemetry.close()
     assert [line[0] for line in lines(tmp_path)] == ["iteration", "0"]
+
+
+class Resting(NamedTuple):
+    """As much of a run as its folder needs."""
+
+    rule: Hierarchical
+    state: meta_optimizer.MetaState
+
+    @classmethod
+    def of(cls, config):
+        rule = Hierarchical(config.rule_config)
+        return cls(rule, meta_optimizer.initial(rule.initial_meta(0)))
+
+    def arrays(self):
+        return state_arrays(self.state, 0)
+
+    def restore(self, arrays):
+        state_of(arrays, self.state.vector.shape)
+
+
+def test_sizes_of_the_rule_are_kept_with_the_run(tmp_path):
+    given = {"param_units": 5, "tensor_units": 10, "global_units": 10}
+    lite = run_folder.settings(tmp_path, given)
+    assert lite.rule_config == RuleConfig(**given)
+    folder = RunFolder(tmp_path, lite)
+    run = Resting.of(lite)
+    folder.prepare(run)
+    assert run_folder.settings(tmp_path, {}) == lite
+    with pytest.raises(ValueError, match="--param_units must be 5.*=10"):
+        run_folder.settings(tmp_path, {"param_units": 10})
+    with pytest.raises(ValueError, match="`tensor_units`.*at least 1.*=0"):
+        MetaConfig(tensor_units=0)
+    small = tmp_path / "small.npz"
+    checkpoints.write(small, run.arrays(), folder._info)
+    rule, vector = evaluate.load(str(small))
+    assert rule == run.rule
+    np.testing.assert_array_equal(vector, run.state.average)
+
+
+def test_a_start_from_another_rule_is_refused_by_its_sizes(tmp_path):
+    lite, paper = MetaConfig(param_units=5), MetaConfig()
+    folder, run = RunFolder(tmp_path / "lite", lite), Resting.of(lite)
+    folder.prepare(run)
+    start = tmp_path / "start.npz"
+    checkpoints.write(start, run.arrays(), folder._info)
+    RunFolder(tmp_path / "same", lite).prepare(Resting.of(lite), start)
+    other = RunFolder(tmp_path / "paper", paper)
+    with pytest.raises(
+        ValueError, match="param_units': 10}.*Received: {'param_units': 5}"
+    ):
+        other.prepare(Resting.of(paper), start)
+    assert not other.path.exists()

@@ -204,6 +204,7 @@ ARGUMENTS = {
     "ema_overwrite_frequency": 3,
     "loss_scale_factor": 4.0,
     "gradient_accumulation_steps": 2,
+    "state_dtype": "bfloat16",
     "name": "mine",
 }
 

@@ -3,6 +3,8 @@
 import dataclasses
 import json
 
+from hrnn_opt.config import RuleConfig
+
 
 def _setting(default, text: str):
     """A field with its help text, which is also the flag's."""
@@ -21,6 +23,11 @@ class MetaConfig:
 
     ensemble: str = _setting("paper", "Set of problems: paper or wide.")
     seed: int = _setting(0, "Of everything random.")
+    param_units: int = _setting(
+        10, "Hidden size of the Parameter RNN: most of what a parameter costs."
+    )
+    tensor_units: int = _setting(20, "Hidden size of the Tensor RNN.")
+    global_units: int = _setting(20, "Hidden size of the Global RNN.")
     work: int = _setting(
         640,
         "Parameters that are trained side by side: a family of N parameters "
@@ -104,7 +111,10 @@ class MetaConfig:
     )
 
     def __post_init__(self):
-        for name in ("work", "segment", "curriculum", "meta_rate_decay"):
+        for name in (
+            "param_units", "tensor_units", "global_units", "work", "segment",
+            "curriculum", "meta_rate_decay",
+        ):  # fmt: skip
             self._check(name, getattr(self, name) >= 1, "at least 1")
         for name in (
             "mean_steps", "mean_unrolls", "first_mean_unrolls", "lowest_rate",
@@ -133,6 +143,15 @@ class MetaConfig:
                 f"Argument `{name}` must be {rule}. "
                 f"Received: {name}={getattr(self, name)!r}"
             )
+
+    @property
+    def rule_config(self) -> RuleConfig:
+        """Of the rule that is meta-trained: the paper's, of these sizes."""
+        return RuleConfig(
+            param_units=self.param_units,
+            tensor_units=self.tensor_units,
+            global_units=self.global_units,
+        )
 
     def instances(self, dimension: int) -> int:
         """How many instances of a family are trained side by side.

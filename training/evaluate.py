@@ -16,7 +16,8 @@ from absl import app, flags
 from tqdm import tqdm
 
 import problems
-from hrnn_opt import HierarchicalRNN, weights
+from hrnn_opt import HierarchicalRNN, RuleConfig, weights
+from hrnn_opt.slots import STATE_DTYPES
 from training import checkpoints, corpus, networks
 from training.results import Results
 from training.rules import Hierarchical
@@ -43,6 +44,12 @@ SEEDS = flags.DEFINE_integer(
     "seeds", 3, "`networks`: runs of each.", lower_bound=1
 )
 ONLY = flags.DEFINE_string("only", None, "Only rows or networks named so.")
+STATE_DTYPE = flags.DEFINE_enum(
+    "state_dtype",
+    "float32",
+    STATE_DTYPES,
+    "`networks`: what the learned optimizer keeps its state in.",
+)
 RESULTS = flags.DEFINE_string(
     "results",
     None,
@@ -58,8 +65,9 @@ def load(name: str):
     path = pathlib.Path(name)
     if path.suffix == ".npz" and path.is_file():
         try:
-            arrays, _ = checkpoints.read(path)
-            return Hierarchical(), arrays["state/average"]
+            arrays, info = checkpoints.read(path)
+            config = RuleConfig.from_dict(info["rule_config"])
+            return Hierarchical(config), arrays["state/average"]
         except (ValueError, KeyError):
             pass  # Not a checkpoint: a weights file, or nothing.
     found = weights.load(name)
@@ -117,7 +125,7 @@ def run_networks() -> dict:
     rule, vector = load(WEIGHTS.value)
     milestones = sorted(STEPS.value or [500, 2000, 10000])
     makers = {
-        "own": lambda: own_optimizer(rule, vector),
+        "own": lambda: own_optimizer(rule, vector, STATE_DTYPE.value),
         "Adam 2e-3": lambda: keras.optimizers.Adam(2e-3),
     }
     if BEST.value:
@@ -127,13 +135,15 @@ def run_networks() -> dict:
             )
     names = selected(networks.TARGETS)
     results = Results(RESULTS.value)
-    digest = hashlib.sha256(vector.tobytes()).hexdigest()[:12]
+    own = hashlib.sha256(vector.tobytes()).hexdigest()[:12]
+    if STATE_DTYPE.value != "float32":
+        own += f" {STATE_DTYPE.value}"
     losses = {}
     jobs = [
         (n, o, s) for n in names for o in makers for s in range(SEEDS.value)
     ]
     for name, optimizer, seed in tqdm(jobs, unit="run"):
-        who = f"own {digest}" if optimizer == "own" else optimizer
+        who = f"own {own}" if optimizer == "own" else optimizer
         losses[name, optimizer, seed] = results.get(
             f"{name}; {who}; seed {seed}; steps {milestones}",
             lambda name=name, optimizer=optimizer, seed=seed: networks.train(
@@ -143,12 +153,12 @@ def run_networks() -> dict:
     return report_networks(names, list(makers), milestones, losses)
 
 
-def own_optimizer(rule, vector):
+def own_optimizer(rule, vector, state_dtype="float32"):
     """The learned optimizer with given meta-parameters."""
     with tempfile.TemporaryDirectory() as folder:
         path = pathlib.Path(folder) / "evaluated.npz"
         weights.save(path, rule.config, vector)
-        return HierarchicalRNN(weights=path)
+        return HierarchicalRNN(weights=path, state_dtype=state_dtype)
 
 
 def report_networks(names, optimizers, milestones, losses) -> dict:
@@ -189,7 +199,8 @@ def report_networks(names, optimizers, milestones, losses) -> dict:
         )
     )  # fmt: skip
     return {k: round(v, 3) for k, v in figures.items()} | {
-        "weights": WEIGHTS.value
+        "weights": WEIGHTS.value,
+        "state_dtype": STATE_DTYPE.value,
     }
 
 

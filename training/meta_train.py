@@ -137,7 +137,7 @@ def prepared(make, how=None) -> tuple[RunFolder, "local.Run"]:
         config = run_folder.settings(path, given_settings())
         rows = selected(problems.meta_training_set(config.ensemble))
         folder = RunFolder(path, config, KEEP.value)
-        run = make(Hierarchical(), rows, config)
+        run = make(Hierarchical(config.rule_config), rows, config)
         folder.prepare(run, start, how)
     except ValueError as error:
         raise app.UsageError(str(error)) from error

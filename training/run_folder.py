@@ -13,7 +13,7 @@ import time
 from absl import logging
 from tqdm import tqdm
 
-from hrnn_opt.config import RULE_VERSION
+from hrnn_opt.config import RULE_VERSION, RuleConfig
 from training import checkpoints
 from training.config import MetaConfig
 from training.held_out import RIVALS, HeldOut
@@ -74,6 +74,7 @@ class RunFolder:
                     "The checkpoint must be of rule version "
                     f"{RULE_VERSION}. Received: version {info['rule_version']}"
                 )
+            _check_rule(run.rule.config, info["rule_config"])
             run.restore(arrays)
             logging.info("Going on at meta-iteration %d.", run.state.iteration)
         self.path.mkdir(parents=True, exist_ok=True)
@@ -146,6 +147,24 @@ class RunFolder:
         return (
             f"\n{run.state.iteration:,} meta-iterations, {run.inner_steps:,} "
             f"inner steps, {telemetry.seconds:,.0f} s: {self.path}"
+        )
+
+
+def _check_rule(config: RuleConfig, found: dict):
+    """Meta-parameters of one rule mean nothing in another.
+
+    Raises:
+        ValueError: names the fields that differ.
+    """
+    own, missing = config.to_dict(), object()
+    names = sorted({*own, *found})
+    differ = [n for n in names if own.get(n, missing) != found.get(n, missing)]
+    if differ:
+        expected = {n: own[n] for n in differ if n in own}
+        raise ValueError(
+            "The checkpoint must be of a rule with the run's sizes and "
+            f"features (flags such as --param_units): {expected}. "
+            f"Received: { ({n: found[n] for n in differ if n in found}) }"
         )
 
 

@@ -1,7 +1,8 @@
 """`python -m training.benchmark SUITE [--flags]`; JSON on the last line.
 
-update: time and memory of one update, beside Keras's Adam, on the backend that
-KERAS_BACKEND names; the other suites need TensorFlow.
+update: time and memory of one update, beside Keras's Adam and with its state in
+bfloat16, on the backend that KERAS_BACKEND names; the other suites need
+TensorFlow.
 problems: time to draw problems and to compute their gradients.
 estimate: the forecasts of `hrnn_opt.estimate` beside what is measured.
 telemetry: what `hrnn_opt.callbacks.Telemetry` costs.
@@ -70,6 +71,7 @@ def _update() -> dict:
     from training.benchmark import update
 
     result = update.run(PARAMS.value, SECONDS.value)
+    result |= update.states(PARAMS.value, SECONDS.value)
     if SCALING.value:
         update.print_scaling(SECONDS.value / 4)
     if MODEL.value:

@@ -8,6 +8,8 @@ import numpy as np
 
 from hrnn_opt import HierarchicalRNN, RuleConfig
 from hrnn_opt.chunks import PIECE
+from hrnn_opt.footprint import variable_bytes
+from hrnn_opt.slots import STATE_DTYPES
 from training.benchmark.memory import Peak
 from training.benchmark.steps import BACKEND, MODES, device, new_step
 from training.tables import table
@@ -56,7 +58,7 @@ class Update:
         """Bytes of all state that grows with the number of parameters."""
         shapes = {tuple(v.shape) for v in self.variables}
         return sum(
-            int(np.prod(v.shape)) * np.dtype(v.dtype).itemsize
+            variable_bytes(v)
             for v in self.optimizer.variables
             if tuple(v.shape) in shapes
             or v.name.startswith(("state_", "offset_"))
@@ -67,14 +69,19 @@ def _variables(sizes):
     return [keras.Variable(np.zeros(size, "float32")) for size in sizes]
 
 
-def _medians(updates, seconds: float) -> list[float]:
-    """Median step times, measured in turn so that noise hits all alike."""
+def _times(updates, seconds: float) -> list[list[float]]:
+    """Step times, measured in turn so that noise hits all alike."""
     times = [[] for _ in updates]
     end = time.perf_counter() + seconds * len(updates)
     while time.perf_counter() < end or len(times[0]) < 5:
         for update, kept in zip(updates, times, strict=True):
             kept.append(update.seconds())
-    return [statistics.median(kept) for kept in times]
+    return times
+
+
+def _medians(updates, seconds: float) -> list[float]:
+    """Median step times."""
+    return [statistics.median(kept) for kept in _times(updates, seconds)]
 
 
 def run(params: int, seconds: float) -> dict:
@@ -120,6 +127,55 @@ def run(params: int, seconds: float) -> dict:
             rows,
         )
     )  # fmt: skip
+    return result
+
+
+def states(params: int, seconds: float) -> dict:
+    """What the state's type and the Parameter RNN's size cost, in turn.
+
+    Ratios are medians of those of neighbouring steps.
+    """
+    paper = RuleConfig()
+    lite = RuleConfig(param_units=5, tensor_units=10, global_units=10)
+    cases = [
+        (name, config, dtype)
+        for name, config in (("paper", paper), ("lite", lite))
+        for dtype in STATE_DTYPES
+    ]
+    updates = []
+    for _, config, dtype in cases:
+        optimizer = HierarchicalRNN(
+            weights=None, config=config, seed=0, state_dtype=dtype
+        )
+        update = Update(optimizer, _variables([params]), MODES[0])
+        update.seconds()
+        updates.append(update)
+    times = _times(updates, seconds)
+    rows, result = [], {}
+    for (name, config, dtype), update, own in zip(
+        cases, updates, times, strict=True
+    ):
+        ns = 1e9 * statistics.median(own) / params
+        pairs = zip(own, times[0], strict=True)
+        ratio = statistics.median(one / first for one, first in pairs)
+        size = update.slot_bytes() / params
+        rows.append(
+            [f"{config.param_units}/{config.tensor_units}"
+             f"/{config.global_units}", dtype, f"{size:.1f}", f"{ns:.1f}",
+             f"{ratio:.2f}"]
+        )  # fmt: skip
+        result |= {
+            f"slot_bytes_per_param_{name}_{dtype}": size,
+            f"ns_per_param_{name}_{dtype}": round(ns, 2),
+            f"time_to_first_{name}_{dtype}": round(ratio, 3),
+        }
+    print(f"\nThe state's type and size, mode {MODES[0]}")
+    print(
+        table(
+            ["units", "state", "slot bytes/param", "ns/param", "to the first"],
+            rows,
+        )
+    )
     return result
 
 
