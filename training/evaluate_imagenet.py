@@ -14,13 +14,20 @@ import signal
 from training import kept_compilations  # noqa: F401  # isort: skip
 
 import keras
+import tensorflow as tf
 from absl import app, flags, logging
 
 from training import replicas
 from training.benchmark.memory import Peak
 from training.imagenet import (
-    files, forecast, models, objective, optimizers, pipeline, source,
-)  # fmt: skip
+    files,
+    forecast,
+    models,
+    objective,
+    optimizers,
+    pipeline,
+    source,
+)
 from training.imagenet.run import Run
 from training.imagenet.settings import Settings
 
@@ -117,18 +124,19 @@ def make_run(folder, chosen: Settings, builder, strategy) -> Run:
             builder, split, machines, machine, chosen.shuffle_buffer
         )
 
+    size, batch_size = chosen.image_size, chosen.batch_size
+
     def batches(step):
+        own = records(chosen.train_split)
         return pipeline.training_batches(
-            strategy, records(chosen.train_split), chosen.image_size, chosen.batch_size,
-            chosen.seed, step,
-        )  # fmt: skip
+            strategy, own, size, batch_size, chosen.seed, step
+        )
 
     validation = None
     if VALIDATE_EVERY.value:
         validation = pipeline.validation_batches(
-            strategy, records("validation"), chosen.image_size,
-            chosen.batch_size,
-        )  # fmt: skip
+            strategy, records("validation"), size, batch_size
+        )
     return Run(folder, loop, batches, validation)
 
 
@@ -140,7 +148,7 @@ def train(folder: pathlib.Path, chosen: Settings, builder, strategy) -> dict:
             chosen.write(folder / "settings.json")
         stop = []
         # One machine that stops would leave the others waiting.
-        if strategy.cluster_resolver is None or "multi" not in STRATEGY.value:
+        if not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
             for number in (signal.SIGTERM, signal.SIGINT):
                 signal.signal(number, lambda *_: stop.append(True))
         run.train(
@@ -180,14 +188,15 @@ def main(argv):
     chosen = settings(examples)
     if DRY_RUN.value:
         model, optimizer = make_model(chosen)
-        print(forecast.report(chosen, model, optimizer, STEPS.value, 1))
+        count = replicas.count(STRATEGY.value)
+        print(forecast.report(chosen, model, optimizer, STEPS.value, count))
         return
     folder = pathlib.Path(OUT.value)
     try:
         chosen.check(folder / "settings.json")
+        strategy = replicas.make_strategy(STRATEGY.value)
     except ValueError as error:
         raise app.UsageError(str(error)) from error
-    strategy = replicas.make_strategy(STRATEGY.value)
     figures = train(folder, chosen, builder, strategy)
     if replicas.is_chief(strategy):
         (folder / "figures.json").write_text(json.dumps(figures) + "\n")
