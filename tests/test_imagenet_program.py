@@ -59,7 +59,7 @@ def ending(out):
     return {
         name: reader.get_tensor(name)
         for name in names
-        if name.endswith("VARIABLE_VALUE")
+        if name.endswith("VARIABLE_VALUE") and "save_counter" not in name
     }
 
 

@@ -5,6 +5,7 @@ devices, or several machines that run this program with a `TF_CONFIG` each. Run
 again with the same folder, it goes on where it was. The last line is JSON.
 """
 
+import contextlib
 import dataclasses
 import json
 import pathlib
@@ -81,6 +82,26 @@ VALIDATE_EVERY = flags.DEFINE_integer(
 DRY_RUN = flags.DEFINE_bool(
     "dry_run", False, "Tell parameters, memory and time; train nothing."
 )
+
+
+@contextlib.contextmanager
+def misuse():
+    """What is refused inside is told without a traceback."""
+    try:
+        yield
+    except (FileNotFoundError, ModuleNotFoundError, ValueError) as error:
+        raise app.UsageError(str(error)) from error
+
+
+def find_data():
+    """The builder and its number of pictures; a forecast needs only these."""
+    try:
+        builder = source.find(DATA_DIR.value)
+    except (FileNotFoundError, ModuleNotFoundError):
+        if DRY_RUN.value:
+            return None, source.EXAMPLES
+        raise
+    return builder, source.count(builder, TRAIN_SPLIT.value)
 
 
 def settings(examples: int) -> Settings:
@@ -176,27 +197,21 @@ def main(argv):
         logging.set_verbosity(logging.WARNING)
     if OUT.value is None and not DRY_RUN.value:
         raise app.UsageError("Flag --out must name the folder of the run.")
-    try:
-        builder = source.find(DATA_DIR.value)
-        examples = source.count(builder, TRAIN_SPLIT.value)
-    except (FileNotFoundError, ModuleNotFoundError) as error:
-        if not DRY_RUN.value:
-            raise app.UsageError(str(error)) from error
-        builder, examples = None, source.EXAMPLES
-    except ValueError as error:
-        raise app.UsageError(str(error)) from error
-    chosen = settings(examples)
+    with misuse():
+        builder, examples = find_data()
+        chosen = settings(examples)
+        models.check(chosen.model, chosen.image_size, chosen.precision)
     if DRY_RUN.value:
         model, optimizer = make_model(chosen)
-        count = replicas.count(STRATEGY.value)
+        with misuse():
+            count = replicas.count(STRATEGY.value)
         print(forecast.report(chosen, model, optimizer, STEPS.value, count))
         return
     folder = pathlib.Path(OUT.value)
-    try:
+    with misuse():
         chosen.check(folder / "settings.json")
         strategy = replicas.make_strategy(STRATEGY.value)
-    except ValueError as error:
-        raise app.UsageError(str(error)) from error
+        replicas.check_batch_size(strategy, chosen.batch_size)
     figures = train(folder, chosen, builder, strategy)
     if replicas.is_chief(strategy):
         (folder / "figures.json").write_text(json.dumps(figures) + "\n")

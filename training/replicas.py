@@ -119,12 +119,7 @@ def distribute(
     Raises:
         ValueError: the replicas cannot share a batch evenly.
     """
-    replicas = strategy.num_replicas_in_sync
-    if batch_size < 1 or batch_size % replicas:
-        raise ValueError(
-            f"Argument `batch_size` must be a multiple of {replicas}, the "
-            f"number of replicas. Received: batch_size={batch_size}"
-        )
+    check_batch_size(strategy, batch_size)
 
     def batches(context):
         if callable(examples):
@@ -138,6 +133,20 @@ def distribute(
         return own.prefetch(tf.data.AUTOTUNE)
 
     return strategy.distribute_datasets_from_function(batches)
+
+
+def check_batch_size(strategy: tf.distribute.Strategy, batch_size: int):
+    """Whether replicas can share a batch evenly.
+
+    Raises:
+        ValueError: they cannot.
+    """
+    replicas = strategy.num_replicas_in_sync
+    if batch_size < 1 or batch_size % replicas:
+        raise ValueError(
+            f"Argument `batch_size` must be a multiple of {replicas}, the "
+            f"number of replicas. Received: batch_size={batch_size}"
+        )
 
 
 class Loop:

@@ -55,6 +55,27 @@ def make(
         classes: number of outputs.
 
     Raises:
+        ValueError: see `check`.
+    """
+    check(name, image_size, precision)
+    # The constructors take no policy of their own.
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(precision)
+    try:
+        return MODELS[name].make(
+            weights=None,
+            input_shape=(image_size, image_size, 3),
+            classes=classes,
+            classifier_activation=None,
+        )
+    finally:
+        keras.config.set_dtype_policy(before)
+
+
+def check(name: str, image_size: int, precision: str):
+    """Whether there is such a model.
+
+    Raises:
         ValueError: another name or precision; pictures that are too small.
     """
     if name not in MODELS:
@@ -67,21 +88,9 @@ def make(
             f"Argument `precision` must be one of {', '.join(PRECISIONS)}. "
             f"Received: precision={precision!r}"
         )
-    architecture = MODELS[name]
-    if image_size < architecture.smallest:
+    smallest = MODELS[name].smallest
+    if image_size < smallest:
         raise ValueError(
-            f"Argument `image_size` must be at least {architecture.smallest} "
-            f"for {name}. Received: image_size={image_size}"
+            f"Argument `image_size` must be at least {smallest} for {name}. "
+            f"Received: image_size={image_size}"
         )
-    # The constructors take no policy of their own.
-    before = keras.config.dtype_policy()
-    keras.config.set_dtype_policy(precision)
-    try:
-        return architecture.make(
-            weights=None,
-            input_shape=(image_size, image_size, 3),
-            classes=classes,
-            classifier_activation=None,
-        )
-    finally:
-        keras.config.set_dtype_policy(before)

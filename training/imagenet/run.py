@@ -10,6 +10,7 @@ from collections.abc import Callable
 import tensorflow as tf
 from tqdm import tqdm
 
+from hrnn_opt import backend
 from training import replicas
 from training.imagenet.files import Checkpoints, Curve
 
@@ -115,7 +116,8 @@ class Run:
                 for key, value in logs.items():
                     tf.summary.scalar(f"{name}/{key}", value)
                 if name == "train":
-                    rate = float(self._loop.optimizer.learning_rate)
+                    rate = self._loop.optimizer.learning_rate
+                    rate = float(backend.read(rate))
                     tf.summary.scalar("learning_rate", rate)
             if name == "train":
                 bar.set_postfix_str(f"loss {logs['loss']:.4f}", refresh=False)
