@@ -451,26 +451,6 @@ def test_a_step_outside_of_run_is_refused():
             optimizer.apply([tf.ones(2)], [variable])
 
 
-# The last one: these servers stay.
-
-
-def test_parameter_servers_are_refused():
-    cluster = tf.train.ClusterSpec({"worker": [_address()], "ps": [_address()]})
-    servers = [
-        tf.distribute.Server(cluster, job_name=job, task_index=0)
-        for job in ("worker", "ps")
-    ]
-    resolver = tf.distribute.cluster_resolver.SimpleClusterResolver(
-        cluster, rpc_layer="grpc"
-    )
-    assert_refused(tf.distribute.ParameterServerStrategy(resolver), tf.Variable)
-    del servers
-
-
-def _address():
-    return f"localhost:{replica_worker.free_port()}"
-
-
 # Checkpoints of `training.imagenet`.
 
 
@@ -511,3 +491,23 @@ def test_a_checkpoint_goes_on_under_another_strategy(tmp_path, back):
                 np.testing.assert_allclose(
                     copy, a.numpy(), 1e-5, 1e-5, err_msg=a.path
                 )
+
+
+# The last one: these servers stay.
+
+
+def test_parameter_servers_are_refused():
+    cluster = tf.train.ClusterSpec({"worker": [_address()], "ps": [_address()]})
+    servers = [
+        tf.distribute.Server(cluster, job_name=job, task_index=0)
+        for job in ("worker", "ps")
+    ]
+    resolver = tf.distribute.cluster_resolver.SimpleClusterResolver(
+        cluster, rpc_layer="grpc"
+    )
+    assert_refused(tf.distribute.ParameterServerStrategy(resolver), tf.Variable)
+    del servers
+
+
+def _address():
+    return f"localhost:{replica_worker.free_port()}"

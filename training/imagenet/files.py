@@ -103,11 +103,9 @@ class Checkpoints:
         return int(self.step)
 
     def save(self, step: int):
-        """Writes a checkpoint, if there is none of this step yet."""
+        """Writes the checkpoint of a step."""
         self.step.assign(step)
-        newest = self._manager.latest_checkpoint or ""
-        if not newest.endswith(f"-{step}"):
-            self._manager.save(checkpoint_number=step)
+        self._manager.save(checkpoint_number=step)
 
 
 def _variables(of) -> list:

@@ -97,7 +97,8 @@ class Run:
         curves = {}
         for name in ("train", "validation"):
             path = self._folder / f"{name}.csv"
-            if name == "train" or self._validation is not None:
+            validates = self._validation is not None or path.exists()
+            if name == "train" or validates:
                 curves[name] = Curve(path, COLUMNS, self.step)
                 files.callback(curves[name].close)
         events = tf.summary.create_file_writer(str(self._folder / "events"))
