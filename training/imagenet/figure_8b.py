@@ -23,7 +23,7 @@ from training.tables import table
 RUNS = flags.DEFINE_string("runs", None, "Folder with the folders of the runs.")
 OUT = flags.DEFINE_string("out", None, "Folder for the picture.")
 
-WINDOW = 10  # steps that a curve is averaged over
+WINDOW = 10  # steps that a curve is smoothed over
 # Okabe and Ito's, told apart by everyone, with a line style each.
 STYLES = dict(
     zip(
@@ -63,8 +63,8 @@ class Finished(NamedTuple):
 
     @property
     def last_loss(self) -> float:
-        """Mean over the last lines."""
-        return float(np.mean(self.losses[-WINDOW:]))
+        """Median of the last lines."""
+        return float(np.median(self.losses[-WINDOW:]))
 
 
 def find(folder: pathlib.Path) -> dict[str, list[Finished]]:
@@ -101,9 +101,9 @@ def find(folder: pathlib.Path) -> dict[str, list[Finished]]:
 
 
 def plot(runs: dict[str, list[Finished]], path: pathlib.Path):
-    """Loss of each step, pale, and its mean over the last ones."""
+    """Loss of each step, pale, and the median of the last ones."""
     matplotlib.use("Agg")
-    from matplotlib import pyplot
+    from matplotlib import pyplot, ticker
 
     columns = min(len(runs), 2)
     lines = math.ceil(len(runs) / columns)
@@ -115,15 +115,20 @@ def plot(runs: dict[str, list[Finished]], path: pathlib.Path):
         for run in own:
             steps = [int(row["step"]) for row in run.rows]
             colour, style = STYLES[run.settings.optimizer]
+            if run.settings.learning_rate is not None:
+                style = (0, (1, 1))  # Beside one at the default rate.
             panel.plot(steps, run.losses, color=colour, alpha=0.2, linewidth=1)
             panel.plot(
                 steps, _smooth(run.losses), color=colour, linestyle=style,
                 label=run.label,
             )  # fmt: skip
         panel.set_yscale("log")
+        panel.yaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 3, 5)))
         panel.yaxis.set_major_formatter("{x:g}")
-        panel.yaxis.set_minor_formatter("{x:g}")
-        panel.tick_params(which="both", labelsize=8)
+        panel.yaxis.set_minor_formatter(ticker.NullFormatter())
+        panel.xaxis.set_major_locator(ticker.MaxNLocator(integer=True))
+        # What knowing nothing gives: all classes alike.
+        panel.axhline(math.log(models.CLASSES), color="0.5", linewidth=0.8)
         panel.set_title(model)
         panel.grid(True, which="both", alpha=0.2)
         panel.legend(frameon=False, fontsize=8)
@@ -147,16 +152,14 @@ def _scale(runs: dict[str, list[Finished]]) -> str:
     return (
         f"Training from scratch on {range_of('examples')} pictures of "
         f"{range_of('image_size')} x {range_of('image_size')}, batches of "
-        f"{range_of('batch_size')}; mean over {WINDOW} steps"
+        f"{range_of('batch_size')}; median of {WINDOW} steps. Grey: a guess"
     )
 
 
-def _smooth(losses: np.ndarray) -> np.ndarray:
-    """Mean over the last lines (fewer at the start)."""
-    sums = np.cumsum(np.insert(losses, 0, 0.0))
-    stop = np.arange(1, len(losses) + 1)
-    start = np.maximum(stop - WINDOW, 0)
-    return (sums[stop] - sums[start]) / (stop - start)
+def _smooth(losses: np.ndarray) -> list:
+    """Median of the last lines (fewer at the start)."""
+    stops = range(1, len(losses) + 1)
+    return [np.median(losses[max(k - WINDOW, 0) : k]) for k in stops]
 
 
 def write_csv(runs: dict[str, list[Finished]], path: pathlib.Path):
