@@ -15,6 +15,7 @@ from hrnn_opt.callbacks import AttentionSwap
 from tests import replica_worker
 from tests.twins import draw_gradients, new_variables, weights_file
 from training import replicas
+from training.imagenet.files import Checkpoints
 
 tf.config.set_logical_device_configuration(
     tf.config.list_physical_devices("CPU")[0],
@@ -459,6 +460,48 @@ def test_a_step_outside_of_run_is_refused():
         optimizer.build([variable])
         with pytest.raises(ValueError, match="inside `strategy.run`"):
             optimizer.apply([tf.ones(2)], [variable])
+
+
+# Checkpoints of `training.imagenet`.
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("back", [False, True])
+def test_a_checkpoint_goes_on_under_another_strategy(tmp_path, back):
+    path = weights_file(tmp_path)
+    first, second = mirrored(), one_device()
+    if back:
+        first, second = second, first
+
+    def run(strategy, steps):
+        loop = replica_worker.new_loop(strategy, path, use_ema=True)
+        checkpoints = Checkpoints(
+            tmp_path / "run", strategy, loop.model, loop.optimizer
+        )
+        taken = checkpoints.restore()
+        rest = replica_worker.examples().skip(taken * replica_worker.BATCH)
+        batches = replicas.distribute(strategy, rest, replica_worker.BATCH)
+        loop.train(iter(batches), steps)
+        checkpoints.save(taken + steps)
+        return taken, loop
+
+    whole = replica_worker.new_loop(one_device(), path, use_ema=True)
+    batches = replicas.distribute(
+        one_device(), replica_worker.examples(), replica_worker.BATCH
+    )
+    whole.train(iter(batches), 6)
+    assert run(first, 2)[0] == 0
+    taken, loop = run(second, 4)
+    assert taken == 2
+    for wanted, found in (
+        (whole.model.variables, loop.model.variables),
+        (whole.optimizer.variables, loop.optimizer.variables),
+    ):
+        for a, b in zip(wanted, found, strict=True):
+            for copy in copies(b):
+                np.testing.assert_allclose(
+                    copy, a.numpy(), 1e-5, 1e-5, err_msg=a.path
+                )
 
 
 # The last one: these servers stay.

@@ -34,18 +34,7 @@ def make_strategy(name: str = "auto") -> tf.distribute.Strategy:
     Raises:
         ValueError: another name, or "multi_worker" without `TF_CONFIG`.
     """
-    if name not in STRATEGIES:
-        raise ValueError(
-            f"Argument `name` must be one of {STRATEGIES}. Received: "
-            f"name={name!r}"
-        )
-    workers = _workers()
-    if name == "multi_worker" and not workers:
-        raise ValueError(
-            "Argument `name` can be 'multi_worker' only where the environment "
-            "variable TF_CONFIG names the workers. Received: TF_CONFIG="
-            f"{os.environ.get('TF_CONFIG')!r}"
-        )
+    workers = _check(name)
     if name == "multi_worker" or (name == "auto" and workers > 1):
         # Few cores mean few threads by default, and all of them may wait for
         # other workers, for ever.
@@ -59,6 +48,40 @@ def make_strategy(name: str = "auto") -> tf.distribute.Strategy:
     if name == "mirrored" or (name == "auto" and len(gpus) > 1):
         return tf.distribute.MirroredStrategy([d.name for d in devices])
     return tf.distribute.OneDeviceStrategy(devices[0].name)
+
+
+def count(name: str = "auto") -> int:
+    """How many replicas `make_strategy` would give; waits for no machine.
+
+    Other machines are taken to have as many GPUs as this one.
+
+    Raises:
+        ValueError: as `make_strategy`.
+    """
+    workers = _check(name)
+    gpus = len(tf.config.list_logical_devices("GPU"))
+    if name == "multi_worker" or (name == "auto" and workers > 1):
+        return workers * max(gpus, 1)
+    if name == "mirrored":
+        return gpus or len(tf.config.list_logical_devices("CPU"))
+    return max(gpus, 1) if name == "auto" else 1
+
+
+def _check(name: str) -> int:
+    """The number of workers; refuses what there is not."""
+    if name not in STRATEGIES:
+        raise ValueError(
+            f"Argument `name` must be one of {STRATEGIES}. Received: "
+            f"name={name!r}"
+        )
+    workers = _workers()
+    if name == "multi_worker" and not workers:
+        raise ValueError(
+            "Argument `name` can be 'multi_worker' only where the environment "
+            "variable TF_CONFIG names the workers. Received: TF_CONFIG="
+            f"{os.environ.get('TF_CONFIG')!r}"
+        )
+    return workers
 
 
 def _workers() -> int:
@@ -96,12 +119,7 @@ def distribute(
     Raises:
         ValueError: the replicas cannot share a batch evenly.
     """
-    replicas = strategy.num_replicas_in_sync
-    if batch_size < 1 or batch_size % replicas:
-        raise ValueError(
-            f"Argument `batch_size` must be a multiple of {replicas}, the "
-            f"number of replicas. Received: batch_size={batch_size}"
-        )
+    check_batch_size(strategy, batch_size)
 
     def batches(context):
         if callable(examples):
@@ -115,6 +133,20 @@ def distribute(
         return own.prefetch(tf.data.AUTOTUNE)
 
     return strategy.distribute_datasets_from_function(batches)
+
+
+def check_batch_size(strategy: tf.distribute.Strategy, batch_size: int):
+    """Whether replicas can share a batch evenly.
+
+    Raises:
+        ValueError: they cannot.
+    """
+    replicas = strategy.num_replicas_in_sync
+    if batch_size < 1 or batch_size % replicas:
+        raise ValueError(
+            f"Argument `batch_size` must be a multiple of {replicas}, the "
+            f"number of replicas. Received: batch_size={batch_size}"
+        )
 
 
 class Loop:

@@ -1,0 +1,113 @@
+"""What a run writes: curves as they grow, TensorBoard's events, checkpoints."""
+
+import csv
+import pathlib
+import tempfile
+
+import tensorflow as tf
+
+from training import replicas
+
+
+class Curve:
+    """A CSV file with a line for every few steps.
+
+    Each line is on the disk before the next step, so an interrupted run leaves
+    a file that can be read. Where the run goes on, lines of steps that it will
+    take again are dropped.
+
+    Args:
+        path: of the file.
+        columns: names; the first must be "step".
+        step: at which the run goes on: steps taken before.
+    """
+
+    def __init__(self, path: pathlib.Path, columns: list[str], step: int):
+        self.columns = columns
+        kept = [row for row in read_curve(path) if int(row["step"]) <= step]
+        self.last = kept[-1] if kept else None
+        # Whole, or as it was: a signal may come at any time.
+        beside = path.with_name(path.name + ".part")
+        with beside.open("w", newline="") as file:
+            writer = csv.DictWriter(file, columns)
+            writer.writeheader()
+            writer.writerows(kept)
+        beside.replace(path)
+        self._file = path.open("a", newline="")
+        self._writer = csv.DictWriter(self._file, columns)
+
+    def add(self, **values):
+        """One line."""
+        self._writer.writerow(
+            {k: f"{v:.7g}" if isinstance(v, float) else v
+             for k, v in values.items()}
+        )  # fmt: skip
+        self._file.flush()
+
+    def close(self):
+        """Closes the file."""
+        self._file.close()
+
+
+def read_curve(path: pathlib.Path) -> list[dict]:
+    """The whole lines of a curve, by column; none if there is no file."""
+    if not path.exists():
+        return []
+    with path.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    # The machine may have stopped in the middle of the last one.
+    return [row for row in rows if None not in row.values()]
+
+
+class Checkpoints:
+    """All of a run's state, in checkpoints of TensorFlow.
+
+    The model's variables are saved as training leaves them (the attended point,
+    for the learned optimizer) and the optimizer's beside them, so going on is
+    exact. On several machines all must call the same methods, and read the
+    folder of the first.
+
+    Args:
+        folder: of the checkpoints.
+        strategy: of the replicas.
+        model: of the run.
+        optimizer: built.
+        keep: number of the newest ones that stay.
+    """
+
+    def __init__(self, folder, strategy, model, optimizer, keep: int = 2):
+        self.step = tf.Variable(0, dtype="int64", trainable=False)
+        # By position: names of Keras's variables differ between processes.
+        checkpoint = tf.train.Checkpoint(
+            step=self.step,
+            model=_variables(model),
+            optimizer=_variables(optimizer),
+        )
+        self._scratch = None
+        own = folder
+        if not replicas.is_chief(strategy):
+            # All have to take part, and one may write the folder.
+            self._scratch = tempfile.TemporaryDirectory()
+            own = self._scratch.name
+        self._checkpoint, self._folder = checkpoint, str(folder)
+        self._manager = tf.train.CheckpointManager(
+            checkpoint, str(own), max_to_keep=keep
+        )
+
+    def restore(self) -> int:
+        """Goes to the newest checkpoint; returns the steps taken before it."""
+        newest = tf.train.latest_checkpoint(self._folder)
+        if newest is not None:
+            status = self._checkpoint.restore(newest)
+            status.assert_consumed()
+        return int(self.step)
+
+    def save(self, step: int):
+        """Writes the checkpoint of a step."""
+        self.step.assign(step)
+        self._manager.save(checkpoint_number=step)
+
+
+def _variables(of) -> list:
+    """The variables of TensorFlow inside of those of Keras."""
+    return [getattr(v, "value", v) for v in of.variables]

@@ -1,0 +1,66 @@
+"""What a run depends on: kept in its folder, and not to be changed later."""
+
+import dataclasses
+import json
+import pathlib
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """Everything that the result of a run follows from, but its length."""
+
+    model: str
+    optimizer: str
+    learning_rate: float | None  # None is the optimizer's default
+    image_size: int
+    batch_size: int  # of the global batch
+    precision: str
+    seed: int
+    shuffle_buffer: int
+    train_split: str  # in the words of tensorflow-datasets
+    examples: int  # in it
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Whole batches in the training set."""
+        return self.examples // self.batch_size
+
+    def write(self, path: pathlib.Path):
+        """Into a JSON file."""
+        text = json.dumps(dataclasses.asdict(self), indent=2)
+        path.write_text(text + "\n")
+
+    @classmethod
+    def read(cls, path: pathlib.Path) -> "Settings":
+        """The inverse of `write`.
+
+        Raises:
+            ValueError: not such a file.
+        """
+        try:
+            return cls(**json.loads(path.read_text()))
+        except (TypeError, ValueError) as error:
+            raise ValueError(
+                f"{path} must hold the settings of a run ({error})."
+            ) from error
+
+    def check(self, path: pathlib.Path):
+        """Whether a run with these settings may go on in a folder.
+
+        Args:
+            path: of the settings that are stored there, if any are.
+
+        Raises:
+            ValueError: one of them differs.
+        """
+        if not path.exists():
+            return
+        stored = Settings.read(path)
+        for field in dataclasses.fields(self):
+            old, new = getattr(stored, field.name), getattr(self, field.name)
+            if old != new:
+                raise ValueError(
+                    f"Argument `{field.name}` must be {old!r}, as in {path}, "
+                    "or the run must have another folder. "
+                    f"Received: {field.name}={new!r}"
+                )
