@@ -1,0 +1,39 @@
+"""The learned optimizer under evaluation, by the name of its weights."""
+
+import hashlib
+import pathlib
+import tempfile
+
+from hrnn_opt import HierarchicalRNN, weights
+from training import checkpoints
+from training.rules import Hierarchical
+
+
+def load(name: str):
+    """The rule and the meta-parameters of weights or of a checkpoint.
+
+    Args:
+        name: in the package, or the path of a weights file or of a checkpoint.
+    """
+    path = pathlib.Path(name)
+    if path.suffix == ".npz" and path.is_file():
+        try:
+            arrays, _ = checkpoints.read(path)
+            return Hierarchical(), arrays["state/average"]
+        except (ValueError, KeyError):
+            pass  # Not a checkpoint: a weights file, or nothing.
+    found = weights.load(name)
+    return Hierarchical(found.config), found.vector
+
+
+def optimizer(rule: Hierarchical, vector, **arguments) -> HierarchicalRNN:
+    """A Keras optimizer with given meta-parameters."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = pathlib.Path(folder) / "evaluated.npz"
+        weights.save(path, rule.config, vector)
+        return HierarchicalRNN(weights=path, **arguments)
+
+
+def digest(vector) -> str:
+    """Tells meta-parameters apart in the keys of finished jobs."""
+    return hashlib.sha256(vector.tobytes()).hexdigest()[:12]
