@@ -3,6 +3,7 @@
 import numpy as np
 from tqdm import tqdm
 
+from problems import pictures
 from training import candidates, curves
 from training.figures.settings import Settings
 from training.figures.tasks import TASKS, data
@@ -95,8 +96,6 @@ def check_data(tasks, settings: Settings):
         FileNotFoundError: a data set is not prepared.
         ImportError: tensorflow-datasets is not installed.
     """
-    from problems import pictures
-
     for name in dict.fromkeys(TASKS[task].data for task in tasks):
         if name in pictures.PREPARED:
             pictures.prepared(name, settings.data_dir)

@@ -28,6 +28,7 @@ def totals(config: MetaConfig, count: int, seed: int) -> np.ndarray:
         return tf.map_fn(
             lambda n: lengths.segments(draws.fold(second, n), config),
             number,
+            fn_output_signature=tf.int32,
         )
 
     bounds = np.concatenate([[0], np.cumsum(numbers)])

@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 from tqdm import tqdm
 
+from training import candidates
 from training.figures import output
 from training.figures.comparison import OWN
 from training.figures.figure_8a import optimizers
@@ -18,7 +19,7 @@ from training.tables import table
 
 BATCHES = (1, 4, 16, 64, 256, 1024)
 SHAPE = (28, 28, 1)
-REPEATS = 30
+REPEATS = 100
 
 
 def _step(optimizer, batch: int):
@@ -60,8 +61,6 @@ def measure(makers: dict, batch: int, repeats: int) -> list[float]:
 def run(settings: Settings, results: Results) -> dict:
     """Draws the figure; returns milliseconds."""
     repeats = settings.steps_or(REPEATS)
-    from training import candidates
-
     rule, vector = candidates.load(settings.weights)
     makers = optimizers(lambda: candidates.optimizer(rule, vector))
     names = [name.split()[0] for name in makers]

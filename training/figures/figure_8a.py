@@ -77,6 +77,7 @@ def _draw(tasks, names, found, settings):
             losses = [curve.losses for curve in runs]
             output.draw_range(axes, runs[0].steps, losses, who, k)
         axes.set_yscale("log")
+        axes.yaxis.set_minor_formatter("")
         axes.set_title(task)
         axes.set_xlabel("step")
         axes.set_ylabel("training loss (nats)")
