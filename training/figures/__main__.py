@@ -1,8 +1,10 @@
 """`python -m training.figures FIGURE [--flags]`; JSON on the last line.
 
 2: histogram of the steps of a problem in meta-training.
+3: two LSTM optimizers, meta-trained here, on their problem and beyond.
 4: problems of the corpus, beside Adam and RMSProp.
 5: five initial learning rates on random quadratics.
+6: features off, one by one, each variant meta-trained here.
 7: time of a gradient and update against the size of the minibatch.
 8a: four problems never seen: MNIST, Fashion-MNIST, CIFAR-10.
 profiles: time to the loss of a tuned Adam, beside all rivals.
@@ -57,8 +59,10 @@ ONLY = flags.DEFINE_list(
 # wrong flag should not take TensorFlow's start-up time.
 FIGURES = {
     "2": "figure_2",
+    "3": "figure_3",
     "4": "figure_4",
     "5": "figure_5",
+    "6": "figure_6",
     "7": "figure_7",
     "8a": "figure_8a",
     "profiles": "profiles",

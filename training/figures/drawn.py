@@ -1,12 +1,14 @@
 """Rules on drawn problems: quantiles of the loss over instances."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
 from problems.family import Family
-from training.baselines import Baselines
+from training.baselines import Baselines, GradientDescent
+from training.candidates import digest
 from training.results import Results
 from training.runs import SEGMENT, Runs
 
@@ -23,20 +25,39 @@ class Contestant(NamedTuple):
     """A rule, and the learning rates that it runs at."""
 
     name: str
-    rule: object
+    make: Callable  # of the number of instances, to the rule
     vector: object  # its meta-parameters
     rates: tuple
     version: str = ""  # tells meta-parameters apart
 
 
+NOTHING = np.zeros(0, "float32")
+
+
 def adam(rates) -> Contestant:
     """Keras's Adam, with its default settings but for the rates."""
-    return Contestant("Adam", True, np.zeros(0, "float32"), tuple(rates))
+    return Contestant(
+        "Adam", lambda n: Baselines((True,) * n), NOTHING, tuple(rates)
+    )
 
 
 def rmsprop(rates) -> Contestant:
     """Keras's RMSprop likewise."""
-    return Contestant("RMSProp", False, np.zeros(0, "float32"), tuple(rates))
+    return Contestant(
+        "RMSProp", lambda n: Baselines((False,) * n), NOTHING, tuple(rates)
+    )
+
+
+def sgd(rates) -> Contestant:
+    """Plain gradient descent."""
+    return Contestant("SGD", lambda n: GradientDescent(), NOTHING, tuple(rates))
+
+
+def learned(name: str, rule, vector, rates) -> Contestant:
+    """A rule with meta-parameters."""
+    return Contestant(
+        name, lambda n: rule, vector, tuple(rates), digest(vector)
+    )
 
 
 def points(steps: int) -> np.ndarray:
@@ -66,9 +87,7 @@ def quantiles(
     """
 
     def job():
-        rule = who.rule
-        if isinstance(rule, bool):
-            rule = Baselines((rule,) * (count * len(who.rates)))
+        rule = who.make(count * len(who.rates))
         runs = Runs(rule, family, count, len(who.rates))
         losses = runs(tf.constant(who.vector), who.rates, steps, SEED)
         kept = np.nan_to_num(losses[EVERY - 1 :: EVERY], nan=np.inf)

@@ -49,14 +49,14 @@ def run(settings: Settings, results: Results) -> dict:
     edges = np.linspace(0, 80_000, 41)
     numbers, _ = np.histogram(steps, edges)
     figure, (axes,) = output.page(1, width=5.0, height=3.2)
-    axes.stairs(numbers, edges, fill=True, color=output.style(1)["color"])
-    axes.axvline(expected, color="k", linestyle="--", linewidth=1)
+    axes.stairs(numbers, edges / 1e3, fill=True, color=output.style(1)["color"])
+    axes.axvline(expected / 1e3, color="k", linestyle="--", linewidth=1)
     axes.annotate(
         f"mean by section 4.4: {expected:,.0f}", (expected, numbers.max()),
         xytext=(6, -4), textcoords="offset points", fontsize=8, va="top",
     )  # fmt: skip
     axes.set_yscale("log")
-    axes.set_xlabel("steps of a problem, all unrolls together")
+    axes.set_xlabel("thousand steps of a problem, all unrolls together")
     axes.set_ylabel(f"problems of {count:,}")
     beyond = int(np.sum(steps > edges[-1]))
     axes.set_title(f"1 + Exp(50) unrolls of 50 + Exp(200) steps ({beyond} "

@@ -1,7 +1,5 @@
 """Figure 4: problems from the meta-training corpus, held-out draws."""
 
-import numpy as np
-
 import problems
 from training import candidates
 from training.figures import drawn, output
@@ -25,9 +23,7 @@ def run(settings: Settings, results: Results) -> dict:
     names = settings.selected(rows) if settings.only else list(ROWS)
     rule, vector = candidates.load(settings.weights)
     contestants = {
-        OWN: drawn.Contestant(
-            OWN, rule, vector, (OWN_RATE,), candidates.digest(vector)
-        ),
+        OWN: drawn.learned(OWN, rule, vector, (OWN_RATE,)),
         "Adam 2e-3": drawn.adam((ADAM_RATE,)),
         "RMSProp 1e-2": drawn.rmsprop((RMSPROP_RATE,)),
     }
@@ -67,9 +63,7 @@ def run(settings: Settings, results: Results) -> dict:
         ),
     )
     finals = {
-        name: {
-            o: float(np.float64(curves[name, o][1, -1])) for o in contestants
-        }
+        name: {o: float(curves[name, o][1, -1]) for o in contestants}
         for name in names
     }
     print(f"\nMedian loss after {steps} steps\n")

@@ -23,7 +23,7 @@ def run(settings: Settings, results: Results) -> dict:
     count = settings.seeds or SEEDS
     rule, vector = candidates.load(settings.weights)
     contestants = [
-        drawn.Contestant(OWN, rule, vector, RATES, candidates.digest(vector)),
+        drawn.learned(OWN, rule, vector, RATES),
         drawn.adam(RATES),
         drawn.rmsprop(RATES),
     ]
