@@ -1,4 +1,4 @@
-"""The variants of Figure 6: each feature off, and smaller RNNs (section 3.1)."""
+"""The variants of Figure 6: a feature off, or smaller RNNs (section 3.1)."""
 
 import dataclasses
 import types

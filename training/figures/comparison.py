@@ -7,6 +7,7 @@ from problems import pictures
 from training import candidates, curves
 from training.figures.settings import Settings
 from training.figures.tasks import TASKS, data
+from training.meta_objective import LARGEST
 from training.results import Results
 
 OWN = "HierarchicalRNN"
@@ -84,9 +85,9 @@ class Comparison:
 
 
 def final(runs) -> np.ndarray:
-    """Last losses, one a seed; what is not finite counts as infinite."""
+    """Last losses, one a seed; what is not finite counts as 1e30."""
     last = np.array([run.losses[-1] for run in runs])
-    return np.where(np.isfinite(last), last, np.inf)
+    return np.where(np.isfinite(last), np.minimum(last, LARGEST), LARGEST)
 
 
 def check_data(tasks, settings: Settings):

@@ -9,6 +9,7 @@ import tensorflow as tf
 from problems.family import Family
 from training.baselines import Baselines, GradientDescent
 from training.candidates import digest
+from training.meta_objective import LARGEST
 from training.results import Results
 from training.runs import SEGMENT, Runs
 
@@ -90,8 +91,8 @@ def quantiles(
         rule = who.make(count * len(who.rates))
         runs = Runs(rule, family, count, len(who.rates))
         losses = runs(tf.constant(who.vector), who.rates, steps, SEED)
-        kept = np.nan_to_num(losses[EVERY - 1 :: EVERY], nan=np.inf)
-        # [points, rates, instances]; a quantile beside infinity is no number.
+        kept = np.nan_to_num(losses[EVERY - 1 :: EVERY], nan=LARGEST)
+        kept = np.minimum(kept, LARGEST)  # [points, rates, instances]
         found = np.quantile(kept, QUANTILES, axis=-1, method="nearest")
         return np.moveaxis(found, 1, 2).ravel()
 

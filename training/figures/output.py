@@ -54,7 +54,9 @@ def write_csv(path: pathlib.Path, header: list, rows):
 
 def write_json(path: pathlib.Path, numbers: dict):
     """The figure's numbers, for the results page."""
-    write(path, (json.dumps(numbers, indent=1) + "\n").encode())
+    write(
+        path, (json.dumps(numbers, indent=1, allow_nan=False) + "\n").encode()
+    )
 
 
 def page(plots: int, columns: int | None = None, width=3.4, height=2.8):
