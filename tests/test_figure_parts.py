@@ -23,7 +23,7 @@ def test_settings_are_checked():
         Settings(steps=-1)
     with pytest.raises(SettingsError, match="at most pictures=8. Received"):
         Settings(batch=9, pictures=8)
-    with pytest.raises(SettingsError, match="multiple of 50. .*steps=70"):
+    with pytest.raises(SettingsError, match="multiple of 50 here. .*steps=70"):
         Settings(steps=70).steps_or(100, 50)
     assert Settings().steps_or(100, 50) == 100
     chosen = Settings(only=("MLP", "b"))

@@ -19,7 +19,7 @@ import importlib
 import json
 import pathlib
 
-from absl import app, flags
+from absl import app, flags, logging
 
 from training.figures import output
 from training.figures.settings import Settings, SettingsError
@@ -75,20 +75,22 @@ def main(argv):
         raise app.UsageError(
             f"Name one figure of {', '.join(FIGURES)}. Received: {argv[1:]}"
         )
+    # tensorflow-datasets tells of every data set that it opens.
+    logging.set_verbosity(logging.WARNING)
+    name = FIGURES[argv[1]]
+    module = importlib.import_module(f"training.figures.{name}")
     try:
         settings = Settings(
-            pathlib.Path(OUT.value),
-            WEIGHTS.value,
-            STEPS.value,
-            SEEDS.value,
-            BATCH.value,
-            PICTURES.value,
-            DATA_DIR.value,
-            BUDGET.value,
-            tuple(ONLY.value),
+            out=pathlib.Path(OUT.value),
+            weights=WEIGHTS.value,
+            steps=STEPS.value,
+            seeds=SEEDS.value,
+            batch=BATCH.value,
+            pictures=PICTURES.value,
+            data_dir=DATA_DIR.value,
+            budget=BUDGET.value,
+            only=tuple(ONLY.value),
         )
-        name = FIGURES[argv[1]]
-        module = importlib.import_module(f"training.figures.{name}")
         results = Results(settings.out / "jobs.csv")
         numbers = module.run(settings, results)
     except (SettingsError, FileNotFoundError, ImportError) as error:

@@ -8,6 +8,7 @@ from tqdm import tqdm
 
 from training import checkpoints
 from training.config import MetaConfig
+from training.figures.settings import SettingsError
 from training.local import Run
 
 SAVE_SECONDS = 30.0
@@ -39,7 +40,7 @@ def meta_train(
         tenth of the iterations.
 
     Raises:
-        ValueError: the file is that of another rule, other rows or settings.
+        SettingsError: the file is that of another rule, other rows or settings.
     """
     kind = {
         "rule": repr(rule),
@@ -50,7 +51,7 @@ def meta_train(
     if path.exists():
         arrays, info = checkpoints.read(path)
         if info["kind"] != kind:
-            raise ValueError(
+            raise SettingsError(
                 f"{path} must be of {kind['rule']} with the same settings, or "
                 f"be removed. Received: {info['kind']['rule']}"
             )

@@ -77,8 +77,8 @@ def run(settings: Settings, results: Results) -> dict:
     contestants = entries(known, best, tasks)
     jobs = {
         (name, task): [job(task, rival, rates[task], k) for k in range(seeds)]
-        for name, rival, rates in contestants
         for task in tasks
+        for name, rival, rates in contestants
     }
     # The same run may serve as default and as best: it is done once.
     unique = {(t, who, k): (t, who, m, k) for js in jobs.values()
