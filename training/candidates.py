@@ -5,6 +5,7 @@ import pathlib
 import tempfile
 
 from hrnn_opt import HierarchicalRNN, weights
+from hrnn_opt.config import RULE_VERSION
 from training import checkpoints
 from training.rules import Hierarchical
 
@@ -35,5 +36,6 @@ def optimizer(rule: Hierarchical, vector, **arguments) -> HierarchicalRNN:
 
 
 def digest(vector) -> str:
-    """Tells meta-parameters apart in the keys of finished jobs."""
-    return hashlib.sha256(vector.tobytes()).hexdigest()[:12]
+    """Tells meta-parameters, and versions of the rule, apart in keys of jobs."""
+    version = f"rule {RULE_VERSION}".encode()
+    return hashlib.sha256(version + vector.tobytes()).hexdigest()[:12]

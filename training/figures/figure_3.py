@@ -43,7 +43,7 @@ def run(settings: Settings, results: Results) -> dict:
     curves = {
         (f"{activation} {kind}", name): drawn.quantiles(
             lstm_optimizers.problem(kind, activation, settings),
-            f"{activation} {kind}",
+            lstm_optimizers.label(kind, activation, settings),
             who,
             steps,
             count,

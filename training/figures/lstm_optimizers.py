@@ -65,15 +65,23 @@ def problem(kind: str, activation: str, settings: Settings) -> OnPictures:
     return OnPictures(network, x, bank.y_train)
 
 
+def label(kind: str, activation: str, settings: Settings) -> str:
+    """Names a problem in finished jobs."""
+    return f"{activation} {kind}, {settings.pictures} pictures"
+
+
 def trained(kind: str, settings: Settings, budget: float):
     """The optimizer meta-trained on the sigmoid network of a kind.
 
     Returns:
         The meta-parameters, and what is known of the run.
     """
-    row = Row(f"sigmoid {kind}", 1.0, problem(kind, "sigmoid", settings))
+    family = problem(kind, "sigmoid", settings)
+    row = Row(label(kind, "sigmoid", settings), 1.0, family)
     path = settings.out / f"lstm_{kind.lower()}.npz"
-    return meta_train(RULE, (row,), CONFIG, budget, path, f"LSTM, {row.name}")
+    return meta_train(
+        RULE, (row,), CONFIG, budget, path, f"LSTM, sigmoid {kind}"
+    )
 
 
 def beside_sgd(kind, vector, settings, count: int, results: Results) -> dict:
@@ -82,7 +90,8 @@ def beside_sgd(kind, vector, settings, count: int, results: Results) -> dict:
     Returns:
         Median losses after `HORIZON` steps, and SGD's best rate.
     """
-    family, name = problem(kind, "sigmoid", settings), f"sigmoid {kind}"
+    family = problem(kind, "sigmoid", settings)
+    name = label(kind, "sigmoid", settings)
     # Rates do not matter to the rule.
     lstm = drawn.learned(f"LSTM {kind}", RULE, vector, (1.0,))
     sgd = drawn.sgd(SGD_RATES)
