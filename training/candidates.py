@@ -36,6 +36,6 @@ def optimizer(rule: Hierarchical, vector, **arguments) -> HierarchicalRNN:
 
 
 def digest(vector) -> str:
-    """Tells meta-parameters and versions of the rule apart, for keys of jobs."""
+    """Tells meta-parameters and rule versions apart, for the keys of jobs."""
     version = f"rule {RULE_VERSION}".encode()
     return hashlib.sha256(version + vector.tobytes()).hexdigest()[:12]
