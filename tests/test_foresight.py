@@ -63,7 +63,7 @@ def test_foresight_weighs_the_steps_of_the_whole_unroll():
     total = 0.0
     for n in range(3 * segments):
         share = np.zeros((segments, 3), "float32")
-        share[n // 3, n % 3] = lengths.shares(3 * segments, 1.0)[n]
+        share[n // 3, n % 3] = lengths.shares(n, 3 * segments, 1.0)
         total += alone(step, fresh, statistics, share)
     start = plain - sum(
         alone(step, fresh, statistics, np.eye(1, 3 * segments, n))
@@ -76,7 +76,7 @@ def alone(step, fresh, statistics, shares):
     """The meta-gradient under given shares, without the initial state's."""
     segments = int(statistics.segments)
     shares = np.reshape(shares, (segments, 3)).astype("float32")
-    *_, seed = step._plan_traced(tf.constant([0, SEED]))
+    *_, seed = step._plan(tf.constant([0, SEED]))
     state, kept = fresh.state, []
     for k in range(segments):
         segment = step.unroll.forward(
@@ -104,7 +104,7 @@ def test_growing_old_between_unrolls():
     between, segments = int(statistics.between), int(statistics.segments)
     assert between > 1
     np.testing.assert_array_equal(gradient, wanted)
-    *_, seed = plain._plan_traced(tf.constant([0, SEED]))
+    *_, seed = plain._plan(tf.constant([0, SEED]))
     state = new.state
     for k in range(between):
         state = plain.unroll.forward(

@@ -2,7 +2,6 @@
 
 import math
 
-import numpy as np
 import tensorflow as tf
 
 from problems import draws
@@ -31,28 +30,34 @@ def unrolls(seed, count: int, mean):
     return 1 + tf.cast(tf.round(exponential(seed, (count,), mean)), tf.int32)
 
 
-def shares(steps: int, foresight: float) -> np.ndarray:
+def shares(steps, total, foresight: float):
     """Weights of the steps' own derivatives in an unroll's meta-gradient.
 
     1, then falling to 0 over the last `foresight` of the unroll: a shorter
     step always pays at once where gradients are noisy, and what it costs comes
     later than the end (short-horizon bias; Wu et al., 2018).
+
+    Args:
+        steps: their numbers in the unroll.
+        total: number of steps of the unroll.
+        foresight: see `MetaConfig`.
     """
-    left = np.arange(steps, 0, -1, "float32")
+    left = tf.cast(total - steps, tf.float32)
     if not foresight:
-        return np.ones_like(left)
-    return np.minimum(1.0, left / np.float32(foresight * steps))
+        return tf.ones_like(left)
+    return tf.minimum(1.0, left / (foresight * tf.cast(total, tf.float32)))
 
 
-def mean_unrolls(config: MetaConfig, iteration: int) -> float:
-    """The mean number of unrolls at a meta-iteration.
+def mean_unrolls(config: MetaConfig, iteration):
+    """The mean number of unrolls at a meta-iteration, a tensor.
 
     Differs from the paper: it grows from `first_mean_unrolls`, evenly in its
     logarithm, over `curriculum` meta-iterations.
     """
-    done = min(1.0, iteration / config.curriculum)
+    done = tf.cast(iteration, tf.float32) / config.curriculum
+    done = tf.minimum(done, 1.0)
     first, last = config.first_mean_unrolls, config.mean_unrolls
-    return math.exp((1 - done) * math.log(first) + done * math.log(last))
+    return tf.exp((1 - done) * math.log(first) + done * math.log(last))
 
 
 def rates(seed, count: int, config: MetaConfig):

@@ -17,6 +17,50 @@ from training.config import MetaConfig
 from training.meta_step import MetaStep, Statistics
 
 
+def meta_step(rule, row: Row, config: MetaConfig) -> MetaStep:
+    """The meta-step of a row, with as many instances as the settings say."""
+    count = config.instances(row.family.dimension)
+    return MetaStep(rule, row.family, count, config)
+
+
+def choose(rows: tuple[Row, ...], seed: int, iteration: int) -> Row:
+    """The row of a meta-iteration, by the set's weights."""
+    random = np.random.default_rng([seed, iteration])
+    weights = np.array([row.weight for row in rows])
+    return rows[random.choice(len(rows), p=weights)]
+
+
+def state_arrays(state: meta_optimizer.MetaState, inner_steps: int) -> dict:
+    """What every kind of run has, as named arrays."""
+    values = state._asdict() | {"inner_steps": inner_steps}
+    return {f"state/{name}": np.asarray(x) for name, x in values.items()}
+
+
+def state_of(arrays: dict, shape) -> tuple[meta_optimizer.MetaState, int]:
+    """The inverse of `state_arrays`.
+
+    Args:
+        arrays: of a checkpoint.
+        shape: that the meta-parameters must have.
+
+    Raises:
+        ValueError: they have another one.
+    """
+    fields = {
+        name: arrays[f"state/{name}"]
+        for name in meta_optimizer.MetaState._fields
+    }
+    if fields["vector"].shape != shape:
+        raise ValueError(
+            "Argument `arrays` must have meta-parameters of this rule, "
+            f"{shape}. Received: {fields['vector'].shape}"
+        )
+    for name in ("iteration", "updates"):
+        fields[name] = int(fields[name])
+    state = meta_optimizer.MetaState(**fields)
+    return state, int(arrays["state/inner_steps"])
+
+
 class Run:
     """The state of a meta-training run, and how it goes on.
 
@@ -36,15 +80,8 @@ class Run:
         self.state = meta_optimizer.initial(np.asarray(vector, np.float32))
         self.inner_steps = 0
         self.pool = {}
-        self.steps = {
-            row.name: MetaStep(
-                rule,
-                row.family,
-                config.instances(row.family.dimension),
-                config,
-            )
-            for row in rows
-        }
+        self._update = meta_optimizer.Updater(config)
+        self.steps = {row.name: meta_step(rule, row, config) for row in rows}
 
     def compile(self, workers: int = 1):
         """Compiles every row's functions; yields the name of each when done."""
@@ -65,18 +102,16 @@ class Run:
             # Whoever stops listening does not wait for the rows to come.
             executor.shutdown(cancel_futures=True)
 
-    def choose(self, iteration: int) -> Row:
-        """The row of a meta-iteration, by the set's weights."""
-        random = np.random.default_rng([self.config.seed, iteration])
-        weights = np.array([row.weight for row in self.rows])
-        return self.rows[random.choice(len(self.rows), p=weights)]
+    def read(self) -> np.ndarray:
+        """The meta-parameters that the next gradient is taken at."""
+        return self.state.vector
 
     def iterate(self) -> tuple[Row, Statistics]:
         """One meta-iteration."""
         iteration = self.state.iteration
-        row = self.choose(iteration)
+        row = choose(self.rows, self.config.seed, iteration)
         step = self.steps[row.name]
-        vector = tf.constant(self.state.vector)
+        vector = tf.constant(self.read())
         mean = lengths.mean_unrolls(self.config, iteration)
         first, second = draws.split(draws.fold(self.config.seed, iteration), 2)
         if row.name not in self.pool:
@@ -84,9 +119,7 @@ class Run:
         gradient, self.pool[row.name], statistics = step(
             vector, self.pool[row.name], second, mean
         )
-        self.state = meta_optimizer.update(
-            self.config, self.state, gradient.numpy()
-        )
+        self.state = self._update(self.state, gradient)
         statistics = Statistics(*(float(value) for value in statistics))
         self.inner_steps += int(
             statistics.segments * self.config.segment * step.count
@@ -95,10 +128,7 @@ class Run:
 
     def arrays(self, pool: bool = True) -> dict:
         """The run's state as named arrays; without the pool it is small."""
-        state = self.state._asdict() | {"inner_steps": self.inner_steps}
-        arrays = {
-            f"state/{name}": np.asarray(value) for name, value in state.items()
-        }
+        arrays = state_arrays(self.state, self.inner_steps)
         if pool:
             for name, trajectories in self.pool.items():
                 for k, leaf in enumerate(tf.nest.flatten(trajectories)):
@@ -111,20 +141,7 @@ class Run:
         Raises:
             ValueError: meta-parameters of another size.
         """
-        fields = {
-            name: arrays[f"state/{name}"]
-            for name in meta_optimizer.MetaState._fields
-        }
-        if fields["vector"].shape != self.state.vector.shape:
-            raise ValueError(
-                "Argument `arrays` must have meta-parameters of this rule, "
-                f"{self.state.vector.shape}. "
-                f"Received: {fields['vector'].shape}"
-            )
-        for name in ("iteration", "updates"):
-            fields[name] = int(fields[name])
-        self.state = meta_optimizer.MetaState(**fields)
-        self.inner_steps = int(arrays["state/inner_steps"])
+        self.state, self.inner_steps = state_of(arrays, self.state.vector.shape)
         self.pool = {}
         for name, step in self.steps.items():
             if f"pool/{name}/0" not in arrays:

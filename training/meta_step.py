@@ -1,9 +1,7 @@
 """One meta-iteration: the meta-gradient of one unroll of one family."""
 
-import math
 from typing import Any, NamedTuple
 
-import numpy as np
 import tensorflow as tf
 
 from problems import draws
@@ -39,11 +37,19 @@ class Statistics(NamedTuple):
     step_length: Any  # mean log step length, relative to the learning rate
 
 
+class Course(NamedTuple):
+    """What happened in an unroll."""
+
+    state: Any  # after it
+    states: Any  # function of k: before every step of the k-th segment
+    values: Any  # array of the segments' values, [T, B] each
+
+
 class MetaStep:
     """The meta-gradient of a rule on a family.
 
     It holds compiled functions and no state: the same arguments give the same
-    results.
+    results. It may be called in a graph, where all of it is one.
 
     Args:
         rule: see `training.rules`.
@@ -66,8 +72,8 @@ class MetaStep:
             config.clip_step,
             config.revival,
         )
-        self._plan_traced = Compiled(self._plan)
-        self._finish_traced = Compiled(self._finish)
+        self._traced = Compiled(self._step)
+        self._unroll_traced = Compiled(self._unroll)
 
     def __call__(self, vector, trajectories: Trajectories, seed, mean_unrolls):
         """Unrolls the instances further, and differentiates.
@@ -81,95 +87,14 @@ class MetaStep:
         Returns:
             The meta-gradient [M], the trajectories afterwards, `Statistics`.
         """
-        number, between, renewing, disturbing, seed = self._plan_traced(
-            draws.as_seed(seed)
-        )
+        mean = tf.convert_to_tensor(mean_unrolls, tf.float32)
+        return self._traced(vector, trajectories, draws.as_seed(seed), mean)
+
+    def _step(self, vector, trajectories, seed, mean_unrolls):
+        number, between, renewing, disturbing, seed = self._plan(seed)
         old = self.nursery.renew(trajectories, vector, renewing, mean_unrolls)
         old = self.nursery.disturb(old, disturbing)
-        firsts = [
-            tf.constant(self.config.segment * k) for k in range(int(number))
-        ]
-
-        def forward(state, first):
-            return self.unroll.forward(
-                vector, old.data, state, old.lr, seed, first
-            )
-
-        state, starts, kept, values, stored = old.state, [], [], [], 0
-        for first in firsts:
-            segment = forward(state, first)
-            stored += sum(
-                x.dtype.size * x.shape.num_elements() for x in segment.states
-            )
-            starts.append(state)
-            kept.append(segment.states if stored <= STORED_BYTES else None)
-            values.append(segment.values)
-            state = segment.state
-
-        def states(k):
-            return kept[k] or forward(starts[k], firsts[k]).states
-
-        # Of each instance's log loss at every step, in their average.
-        share = 1.0 / (self.config.segment * len(firsts))
-        everyone = tf.fill((self.count,), share)
-        back = self._back(vector, old, states, seed, firsts, state, everyone)
-        dropped = 0
-        if not np.isfinite(back[0]).all():
-            # Instances whose derivatives are not finite are taken out. Zero
-            # weights do not do it alone, since zero times infinity is NaN:
-            # they also stand still where they once started.
-            keep = np.isfinite(back[2])
-            benign = tf.nest.flatten(self.nursery.begin(vector, old.data))
-            dropped = int((~keep).sum())
-            back = self._back(
-                vector,
-                old,
-                lambda k: [
-                    tf.where(keep, x, start[None])
-                    for x, start in zip(states(k), benign, strict=True)
-                ],
-                seed,
-                firsts,
-                state,
-                share * tf.cast(keep, tf.float32),
-            )
-        log_losses = tf.concat(values, axis=0)
-        last = log_losses[-1]
-        for k in range(int(between)):
-            first = tf.constant(self.config.segment * (len(firsts) + k))
-            later = forward(state, first)
-            state, last = later.state, later.values[-1]
-        return self._finish_traced(
-            vector,
-            old,
-            state,
-            average_log_loss(log_losses, old.first),
-            last,
-            number,
-            between,
-            *back,
-            tf.constant(dropped),
-        )
-
-    def warm_up(self, vector, trajectories: Trajectories):
-        """Compiles everything, on one segment, without any result."""
-        self._plan_traced(draws.as_seed(0))
-        first, seed = tf.constant(0), draws.as_seed(0)
-        segment = self.unroll.forward(
-            vector, trajectories.data, trajectories.state, trajectories.lr,
-            seed, first,
-        )  # fmt: skip
-        weight = tf.ones((self.count,))
-        back = self._back(
-            vector, trajectories, lambda k: segment.states, seed, [first],
-            segment.state, weight,
-        )  # fmt: skip
-        self._finish_traced(
-            vector, trajectories, segment.state, weight, weight,
-            tf.constant(1), tf.constant(0), *back, tf.constant(0),
-        )  # fmt: skip
-        done = trajectories._replace(left=tf.zeros_like(trajectories.left))
-        self.nursery.renew(done, vector, seed, 1.0)
+        return self._unroll_traced(vector, old, seed, number, between)
 
     def _plan(self, seed):
         """Numbers of segments; seeds of renewal, disturbance and steps."""
@@ -180,31 +105,182 @@ class MetaStep:
             *others,
         )
 
-    def _back(self, vector, old, states, seed, firsts, last, weight):
-        """All segments, from the last to the first."""
-        gradient = tf.zeros_like(vector)
-        cotangent = tf.nest.map_structure(tf.zeros_like, last)
-        largest = tf.zeros((self.count,))
-        clipped = tf.zeros((self.count,), tf.int32)
-        steps = (len(firsts), self.config.segment)
-        shares = lengths.shares(math.prod(steps), self.config.foresight)
-        shares = tf.constant(np.reshape(shares, steps))
-        for k in reversed(range(len(firsts))):
-            extra, cotangent, norm, number = self.unroll.backward(
-                vector,
-                old.data,
-                states(k),
-                old.lr,
-                seed,
-                firsts[k],
-                cotangent,
-                weight,
-                shares[k],
+    def warm_up(self, vector, trajectories: Trajectories):
+        """Compiles everything, on one segment, without any result."""
+        seed, mean = draws.as_seed(0), tf.constant(1.0)
+        self._traced.trace(vector, trajectories, seed, mean)
+        self._unroll_traced(
+            vector, trajectories, seed, tf.constant(1), tf.constant(0)
+        )
+
+    def _unroll(self, vector, old, seed, number, between):
+        """An unroll of `number` segments, back through it, and further."""
+        course = self._forward(vector, old, seed, number)
+        # Of each instance's log loss at every step, in their average.
+        share = 1.0 / tf.cast(self.config.segment * number, tf.float32)
+        everyone = tf.fill((self.count,), share)
+        back = self._back(vector, old, course, seed, number, everyone)
+
+        def without(largest):
+            # Instances whose derivatives are not finite are taken out. Zero
+            # weights do not do it alone, since zero times infinity is NaN:
+            # they also stand still where they once started.
+            keep = tf.math.is_finite(largest)
+            some = self._back(
+                vector, old, course, seed, number,
+                tf.where(keep, share, 0.0), keep,
+            )  # fmt: skip
+            return some, tf.reduce_sum(tf.cast(~keep, tf.int32))
+
+        back, dropped = tf.cond(
+            tf.reduce_all(tf.math.is_finite(back[0])),
+            lambda: (back, tf.constant(0)),
+            lambda: without(back[2]),
+        )
+        log_losses = course.values.concat()
+        log_losses = tf.ensure_shape(log_losses, (None, self.count))
+
+        def later(k, state, last):
+            segment = self._segment(vector, old, seed, number + k, state)
+            return k + 1, segment.state, segment.values[-1]
+
+        _, state, last = tf.while_loop(
+            lambda k, *_: k < between,
+            later,
+            (tf.constant(0), course.state, log_losses[-1]),
+            parallel_iterations=1,
+        )
+        return self._finish(
+            vector,
+            old,
+            state,
+            average_log_loss(log_losses, old.first),
+            last,
+            number,
+            between,
+            *back,
+            dropped,
+        )
+
+    def _segment(self, vector, old, seed, k, state):
+        """The k-th segment of the unroll, from the state before it."""
+        first = self.config.segment * k
+        return self.unroll.forward(vector, old.data, state, old.lr, seed, first)
+
+    def _forward(self, vector, old, seed, number) -> "Course":
+        """All segments, with what the way back needs."""
+        leaves = tf.nest.flatten(old.state)
+        size = sum(x.dtype.size * x.shape.num_elements() for x in leaves)
+        room = max(1, int(STORED_BYTES / (size * self.config.segment)))
+
+        def arrays(size, *before):
+            return [
+                tf.TensorArray(
+                    leaf.dtype, size, clear_after_read=False,
+                    element_shape=(*before, *leaf.shape),
+                )
+                for leaf in leaves
+            ]  # fmt: skip
+
+        def write(arrays, k, values):
+            pairs = zip(arrays, values, strict=True)
+            return [array.write(k, value) for array, value in pairs]
+
+        def body(k, state, starts, kept, values):
+            segment = self._segment(vector, old, seed, k, state)
+            return (
+                k + 1,
+                segment.state,
+                write(starts, k, tf.nest.flatten(state)),
+                # Those that have no room overwrite each other.
+                write(kept, tf.minimum(k, room), segment.states),
+                values.write(k, segment.values),
             )
-            gradient += extra
-            largest = tf.maximum(largest, norm)
-            clipped += number
-        return gradient, cotangent, largest, clipped
+
+        steps = self.config.segment
+        _, state, starts, kept, values = tf.while_loop(
+            lambda k, *_: k < number,
+            body,
+            (
+                tf.constant(0),
+                old.state,
+                arrays(number),
+                arrays(tf.minimum(number, room) + 1, steps),
+                tf.TensorArray(
+                    tf.float32, number, element_shape=(steps, self.count)
+                ),
+            ),
+            parallel_iterations=1,
+        )
+
+        def states(k):
+            """Of the k-th segment before every step, leaf by leaf."""
+
+            def again():
+                start = [array.read(k) for array in starts]
+                start = tf.nest.pack_sequence_as(old.state, start)
+                return self._segment(vector, old, seed, k, start).states
+
+            return tf.cond(
+                k < room, lambda: [array.read(k) for array in kept], again
+            )
+
+        return Course(state, states, values)
+
+    def _back(self, vector, old, course, seed, number, weight, keep=None):
+        """All segments, from the last to the first.
+
+        Args:
+            vector: meta-parameters.
+            old: the trajectories before the unroll.
+            course: from `_forward`.
+            seed: of the unroll.
+            number: of segments.
+            weight: of each instance's values, [B].
+            keep: instances that move, [B]; None is all.
+        """
+        total = self.config.segment * number
+        benign = tf.nest.flatten(self.nursery.begin(vector, old.data))
+
+        def body(left, gradient, cotangent, largest, clipped):
+            k = left - 1
+            states = course.states(k)
+            if keep is not None:
+                states = [
+                    tf.where(keep, x, start[None])
+                    for x, start in zip(states, benign, strict=True)
+                ]
+            first = self.config.segment * k
+            shares = lengths.shares(
+                first + tf.range(self.config.segment),
+                total,
+                self.config.foresight,
+            )
+            extra, cotangent, norm, number = self.unroll.backward(
+                vector, old.data, states, old.lr, seed, first, cotangent,
+                weight, shares,
+            )  # fmt: skip
+            return (
+                k,
+                gradient + extra,
+                cotangent,
+                tf.maximum(largest, norm),
+                clipped + number,
+            )
+
+        _, *back = tf.while_loop(
+            lambda left, *_: left > 0,
+            body,
+            (
+                number,
+                tf.zeros_like(vector),
+                tf.nest.map_structure(tf.zeros_like, course.state),
+                tf.zeros((self.count,)),
+                tf.zeros((self.count,), tf.int32),
+            ),
+            parallel_iterations=1,
+        )
+        return tuple(back)
 
     def _finish(
         self, vector, old, state, meta_losses, last, number, between,

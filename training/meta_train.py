@@ -1,32 +1,27 @@
-"""`python -m training.meta_train --train_dir=DIR`: meta-trains on one machine.
+"""`python -m training.meta_train --train_dir=DIR`: meta-trains.
 
 Run it again with the same folder to go on. All settings of
-`training.config.MetaConfig` are flags. In the folder: `config.json`,
-`checkpoint-N.npz`, `small.npz` (all but the pool, under 2 MB: enough to go on
-elsewhere), `meta_train.csv`, `held_out.csv`, `events` for TensorBoard.
+`training.config.MetaConfig` are flags; `training.run_folder` says what is in
+the folder. With --strategy=parameter_server, each process of a cluster runs
+this program; --local_workers=N starts a cluster on this machine.
 """
 
 import training.kept_compilations  # noqa: F401, I001 (before TensorFlow)
 
-import csv
 import dataclasses
-import json
 import pathlib
 import signal
+import sys
 
 import tensorflow as tf
 from absl import app, flags, logging
 from tqdm import tqdm
 
 import problems
-from hrnn_opt.config import RULE_VERSION
-from training import checkpoints
+from training import local, run_folder
 from training.config import MetaConfig
-from training.held_out import RIVALS, HeldOut
-from training.local import Run
 from training.rules import Hierarchical
-from training.tables import table
-from training.telemetry import Telemetry
+from training.run_folder import RunFolder
 
 TRAIN_DIR = flags.DEFINE_string("train_dir", None, "Folder of the run.")
 MAX_SECONDS = flags.DEFINE_float(
@@ -48,6 +43,36 @@ ROWS = flags.DEFINE_list(
 START = flags.DEFINE_string(
     "start", None, "A checkpoint of another run to start a new run from."
 )
+STRATEGY = flags.DEFINE_enum(
+    "strategy",
+    "local",
+    ["local", "parameter_server"],
+    "One machine, or a cluster whose processes all run this program.",
+)
+LOCAL_WORKERS = flags.DEFINE_integer(
+    "local_workers",
+    0,
+    "Start a cluster of so many workers on this machine.",
+    lower_bound=0,
+)
+CLUSTER_SPEC = flags.DEFINE_string(
+    "cluster_spec",
+    None,
+    "JSON of the jobs chief, ps and worker to lists of addresses, or a file "
+    "of it; else TF_CONFIG, else Slurm's environment.",
+)
+JOB_NAME = flags.DEFINE_string(
+    "job_name", None, "Of this process: chief, ps or worker."
+)
+TASK_INDEX = flags.DEFINE_integer(
+    "task_index", 0, "Of this process in its job.", lower_bound=0
+)
+MAX_STALENESS = flags.DEFINE_integer(
+    "max_staleness",
+    None,
+    "Drop updates that are older, counted in updates; default: none.",
+    lower_bound=0,
+)
 CORES = flags.DEFINE_integer("cores", 1, "To use; 0 uses all.", lower_bound=0)
 
 
@@ -65,30 +90,6 @@ def define_settings():
 
 
 define_settings()
-
-
-def settings(folder: pathlib.Path) -> MetaConfig:
-    """The run's settings: those stored in the folder, else the flags'.
-
-    Raises:
-        app.UsageError: a flag differs from the stored setting.
-    """
-    given = {
-        field.name: flags.FLAGS[field.name].value
-        for field in dataclasses.fields(MetaConfig)
-        if flags.FLAGS[field.name].value is not None
-    }
-    path = folder / "config.json"
-    if not path.exists():
-        return MetaConfig(**given)
-    stored = MetaConfig.from_json(path.read_text())
-    for name, value in given.items():
-        if getattr(stored, name) != value:
-            raise app.UsageError(
-                f"Flag --{name} must be {getattr(stored, name)!r}, as in "
-                f"{path}, or left out. Received: --{name}={value!r}"
-            )
-    return stored
 
 
 def selected(rows: tuple) -> tuple:
@@ -111,126 +112,58 @@ def selected(rows: tuple) -> tuple:
     return tuple(row._replace(weight=row.weight / total) for row in kept)
 
 
-def started_from(path: pathlib.Path):
-    """The checkpoint of another run, and its CSV if it lies beside it.
+def given_settings() -> dict:
+    """The settings that flags name."""
+    return {
+        field.name: flags.FLAGS[field.name].value
+        for field in dataclasses.fields(MetaConfig)
+        if flags.FLAGS[field.name].value is not None
+    }
+
+
+def prepared(make, how=None) -> tuple[RunFolder, "local.Run"]:
+    """The folder, and the run, new or where it stopped.
+
+    Args:
+        make: the run of a rule, rows and settings.
+        how: see `RunFolder.prepare`.
 
     Raises:
-        app.UsageError: there is no such file, or it is damaged.
+        app.UsageError: flags, or files in the folder, that do not fit.
     """
+    path = pathlib.Path(TRAIN_DIR.value)
+    start = pathlib.Path(START.value) if START.value else None
     try:
-        found = checkpoints.read(path)
-    except (OSError, ValueError) as error:
-        raise app.UsageError(
-            f"Flag --start must be a whole checkpoint ({error}). "
-            f"Received: --start={path}"
-        ) from error
-    logging.info("Starting from %s.", path)
-    curve = path.with_name("meta_train.csv")
-    return found, curve.read_text() if curve.exists() else None
+        config = run_folder.settings(path, given_settings())
+        rows = selected(problems.meta_training_set(config.ensemble))
+        folder = RunFolder(path, config, KEEP.value)
+        run = make(Hierarchical(), rows, config)
+        folder.prepare(run, start, how)
+    except ValueError as error:
+        raise app.UsageError(str(error)) from error
+    return folder, run
 
 
-def prepare(folder: pathlib.Path) -> tuple[Run, dict]:
-    """The run, new or where it stopped, and what is known of it so far."""
-    config = settings(folder)
-    rows = selected(problems.meta_training_set(config.ensemble))
-    run, info = Run(Hierarchical(), rows, config), {}
-    found, curve = checkpoints.newest(folder), None
-    if found is None and START.value:
-        found, curve = started_from(pathlib.Path(START.value))
-    if found is not None:
-        arrays, info = found
-        if info["rule_version"] != RULE_VERSION:
-            raise app.UsageError(
-                f"The checkpoint must be of rule version {RULE_VERSION}. "
-                f"Received: version {info['rule_version']}"
-            )
-        run.restore(arrays)
-        logging.info("Going on at meta-iteration %d.", run.state.iteration)
-    folder.mkdir(parents=True, exist_ok=True)
-    if curve is not None:
-        (folder / "meta_train.csv").write_text(curve)
-    (folder / "config.json").write_text(config.to_json() + "\n")
-    stages, settings_now = info.get("stages", []), config.changed()
-    if not stages or stages[-1]["settings"] != settings_now:
-        start = {
-            "from": run.state.iteration,
-            "rule_version": RULE_VERSION,
-            "settings": settings_now,
-        }
-        stages = [*stages, start]
-    return run, {
-        "rule_version": RULE_VERSION,
-        "rule_config": dataclasses.asdict(run.rule.config),
-        "config": json.loads(config.to_json()),
-        "stages": stages,
-        "seconds": info.get("seconds", 0.0),
-        "core_seconds": info.get("core_seconds", 0.0),
-    }
+def until_a_signal() -> list:
+    """A list that is no longer empty once SIGTERM or SIGINT has come."""
+    came = []
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: came.append(True))
+    return came
 
 
-def save(folder: pathlib.Path, run: Run, info: dict, telemetry: Telemetry):
-    """The checkpoint with the pool, and the small one."""
-    telemetry.flush()
-    info = info | {
-        "seconds": telemetry.seconds,
-        "core_seconds": telemetry.core_seconds,
-    }
-    checkpoints.save(
-        folder, run.state.iteration, run.arrays(), info, KEEP.value
-    )
-    checkpoints.write(folder / "small.npz", run.arrays(pool=False), info)
-
-
-def evaluate(folder: pathlib.Path, run: Run, held_out: HeldOut, telemetry):
-    """Held-out draws, under the averaged meta-parameters."""
-    results = held_out(run.state.average)
-    telemetry.held_out(run.state.iteration, results)
-    with (folder / "held_out.csv").open("a", newline="") as file:
-        writer = csv.writer(file)
-        for name, values in results.items():
-            writer.writerow([run.state.iteration, name, *values])
-    names = [name for name, _, _ in RIVALS]
-    rows = [
-        [name, *(f"{value:.2f}" for value in values)]
-        for name, values in results.items()
-    ]
-    wins = [
-        sum(own <= rival[k] - 0.1 for own, *rival in results.values())
-        for k in range(len(names))
-    ]
-    rows.append(["ahead of", "", *(f"{n} of {len(results)}" for n in wins)])
-    tqdm.write(
-        f"\nHeld out, meta-iteration {run.state.iteration}: median log loss "
-        f"after {held_out.steps} steps\n\n"
-        + table(["row", "own", *names], rows) + "\n"
-    )  # fmt: skip
-
-
-def main(argv):
-    """Meta-trains until the time is up or a signal comes."""
-    if len(argv) > 1:
-        raise app.UsageError(f"Only flags are taken. Received: {argv[1:]}")
+def train_here():
+    """Meta-trains on this machine."""
     if CORES.value:
         tf.config.threading.set_intra_op_parallelism_threads(CORES.value)
         tf.config.threading.set_inter_op_parallelism_threads(CORES.value)
-    folder = pathlib.Path(TRAIN_DIR.value)
-    run, info = prepare(folder)
-    stop = []
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.append(True))
-
-    workers = CORES.value or 2
-    names = run.compile(workers)
+    folder, run = prepared(local.Run)
+    stop = until_a_signal()
+    names = run.compile(CORES.value or 2)
     for _ in tqdm(names, total=len(run.rows), desc="compiling", unit="row"):
         if stop:
             return
-    held_out = None
-    if EVALUATE_SECONDS.value:
-        held_out = HeldOut(run.rule, run.rows, run.config)
-    telemetry = Telemetry(
-        folder, run.state.iteration, info["seconds"], MAX_SECONDS.value,
-        info["core_seconds"],
-    )  # fmt: skip
+    telemetry = folder.telemetry(run, MAX_SECONDS.value)
     saved = evaluated = telemetry.elapsed
     while not stop:
         if MAX_SECONDS.value and telemetry.elapsed >= MAX_SECONDS.value:
@@ -244,19 +177,71 @@ def main(argv):
         )
         now = telemetry.elapsed
         if now - saved >= SAVE_SECONDS.value:
-            save(folder, run, info, telemetry)
+            folder.save(run, telemetry)
             saved = now
-        if held_out and now - evaluated >= EVALUATE_SECONDS.value:
-            evaluate(folder, run, held_out, telemetry)
+        if EVALUATE_SECONDS.value and now - evaluated >= EVALUATE_SECONDS.value:
+            folder.evaluate(run, telemetry)
             evaluated = telemetry.elapsed
-    save(folder, run, info, telemetry)
-    if held_out and not stop:
-        evaluate(folder, run, held_out, telemetry)
+    folder.save(run, telemetry)
+    if EVALUATE_SECONDS.value and not stop:
+        folder.evaluate(run, telemetry)
     telemetry.close()
-    print(
-        f"\n{run.state.iteration:,} meta-iterations, {run.inner_steps:,} inner "
-        f"steps, {telemetry.seconds:,.0f} s: {folder}"
-    )
+    print(folder.summary(run, telemetry))
+
+
+def train_in_cluster():
+    """Does this process's part in a cluster."""
+    from training.asynchronous import chief, cluster, launch, server
+    from training.asynchronous.run import AsynchronousRun
+
+    launch.end_with_launcher()
+    try:
+        found = cluster.resolver(
+            CLUSTER_SPEC.value, JOB_NAME.value, TASK_INDEX.value
+        )
+        if found.task_type != "chief":
+            server.start(found, CORES.value).join()
+        threads = cluster.inter_op_threads(found)
+        tf.config.threading.set_inter_op_parallelism_threads(threads)
+        coordinator = cluster.connect(found)
+    except cluster.ClusterError as error:
+        sys.exit(f"The cluster does not work. {error}")
+    workers = len(found.cluster_spec().task_indices("worker"))
+    stop = until_a_signal()
+    try:
+        folder, run = prepared(
+            lambda *args: AsynchronousRun(
+                *args, coordinator, workers, MAX_STALENESS.value
+            ),
+            {"strategy": "parameter_server", "workers": workers},
+        )
+        chief.train(
+            folder, run, found, MAX_SECONDS.value, MAX_ITERATIONS.value,
+            SAVE_SECONDS.value, lambda: bool(stop), EVALUATE_SECONDS.value,
+        )  # fmt: skip
+    except chief.LOST as error:
+        logging.error(
+            "The parameter server is lost (%s). Start again: the run goes on "
+            "at its last checkpoint.", error.message.splitlines()[0],
+        )  # fmt: skip
+        cluster.leave(cluster.AGAIN)
+    # Servers stay; whoever started them ends them.
+    cluster.leave(0)
+
+
+def main(argv):
+    """Meta-trains, or does this process's part of it."""
+    if len(argv) > 1:
+        raise app.UsageError(f"Only flags are taken. Received: {argv[1:]}")
+    if LOCAL_WORKERS.value:
+        from training.asynchronous import launch
+
+        folder = pathlib.Path(TRAIN_DIR.value)
+        sys.exit(launch.run(LOCAL_WORKERS.value, sys.argv[1:], folder))
+    elif STRATEGY.value == "parameter_server":
+        train_in_cluster()
+    else:
+        train_here()
 
 
 def run_program():

@@ -53,6 +53,8 @@ def commands(stages: list) -> list[str]:
     lines = []
     for stage in stages:
         flags_ = [f"--{k}={v}" for k, v in stage["settings"].items()]
+        if "strategy" in stage:
+            flags_.append(f"--strategy={stage['strategy']}")
         start = ["--start=small.npz"] * bool(lines)
         lines.append(
             " ".join(

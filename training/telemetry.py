@@ -22,20 +22,31 @@ class Telemetry:
         seconds: time that the run has taken so far.
         limit: of this part of the run in seconds, or None.
         core_seconds: of computing that the run has taken so far.
+        core_clock: computing time of this part of the run; other processes may
+            do the work.
+        columns: names of further columns of the CSV.
     """
 
     def __init__(
-        self, folder, iteration: int, seconds: float, limit, core_seconds=0.0
+        self,
+        folder,
+        iteration: int,
+        seconds: float,
+        limit,
+        core_seconds: float = 0.0,
+        core_clock=time.process_time,
+        columns: tuple = (),
     ):
         folder = pathlib.Path(folder)
         self._earlier, self._limit = seconds, limit
-        self._core_start = time.process_time() - core_seconds
+        self._core_clock = core_clock
+        self._core_start = core_clock() - core_seconds
         self._path = folder / "meta_train.csv"
         self._keep_lines_before(iteration)
         self._file = self._path.open("a", newline="")
         self._csv = csv.writer(self._file)
         if self._file.tell() == 0:
-            self._csv.writerow(HEADER)
+            self._csv.writerow([*HEADER, *columns])
         self._events = tf.summary.create_file_writer(str(folder / "events"))
         self._bar = tqdm(
             total=None if limit is None else round(limit), unit="s",
@@ -63,7 +74,7 @@ class Telemetry:
     @property
     def core_seconds(self) -> float:
         """Computing time of the whole run, without that of compiling."""
-        return time.process_time() - self._core_start
+        return self._core_clock() - self._core_start
 
     @property
     def elapsed(self) -> float:
@@ -71,7 +82,7 @@ class Telemetry:
         return time.monotonic() - self._start
 
     def meta_iteration(self, iteration, row, inner_steps, statistics):
-        """One meta-iteration.
+        """One meta-iteration, in the CSV and shown.
 
         Args:
             iteration: its number.
@@ -79,8 +90,16 @@ class Telemetry:
             inner_steps: taken in it.
             statistics: see `training.meta_step.Statistics`.
         """
-        values = [f"{value:.5g}" for value in statistics]
+        self.line(iteration, row, statistics)
+        self.show(iteration, row, inner_steps, statistics)
+
+    def line(self, iteration, row, statistics, more=()):
+        """A line of the CSV; `more` are the further columns."""
+        values = [f"{value:.5g}" for value in (*statistics, *more)]
         self._csv.writerow([iteration, row, f"{self.seconds:.1f}", *values])
+
+    def show(self, iteration, row, inner_steps, statistics):
+        """What TensorBoard and the bar show; arguments of `meta_iteration`."""
         self._inner_steps += inner_steps
         old = self._loss
         loss = statistics.meta_loss

@@ -41,8 +41,6 @@ class Nursery:
         self.rule, self.family, self.count = rule, family, count
         self.config = config
         self._draw_traced = Compiled(self._draw)
-        self._renew_traced = Compiled(self._renew)
-        self._disturb_traced = Compiled(self._disturb)
 
     def begin(self, vector, data):
         """The state before the first step, of fresh instances."""
@@ -52,23 +50,21 @@ class Nursery:
 
     def draw(self, vector, seed, mean_unrolls: float) -> Trajectories:
         """B new trajectories."""
-        mean = tf.constant(mean_unrolls, tf.float32)
+        mean = tf.convert_to_tensor(mean_unrolls, tf.float32)
         return self._draw_traced(vector, draws.as_seed(seed), mean)
 
     def renew(self, old: Trajectories, vector, seed, mean_unrolls: float):
         """Finished trajectories are replaced by new ones."""
-        if old.left.numpy().min() > 0:
-            return old
-        mean = tf.constant(mean_unrolls, tf.float32)
-        return self._renew_traced(old, vector, draws.as_seed(seed), mean)
+        return tf.cond(
+            tf.reduce_min(old.left) > 0,
+            lambda: old,
+            lambda: self._replace(old, self.draw(vector, seed, mean_unrolls)),
+        )
 
     def disturb(self, old: Trajectories, seed) -> Trajectories:
         """Some of those that are under way get other step lengths."""
         if not self.config.disturbed:
             return old
-        return self._disturb_traced(old, seed)
-
-    def _disturb(self, old, seed):
         first, second = draws.split(seed, 2)
         chosen = draws.uniform(first, (self.count,)) < self.config.disturbed
         change = draws.uniform(second, (self.count,), *DISTURBANCE)
@@ -87,9 +83,6 @@ class Nursery:
             tf.zeros((self.count,), tf.int32),
             lengths.unrolls(third, self.count, mean_unrolls),
         )
-
-    def _renew(self, old, vector, seed, mean_unrolls):
-        return self._replace(old, self._draw(vector, seed, mean_unrolls))
 
     @staticmethod
     def _replace(old: Trajectories, new: Trajectories) -> Trajectories:

@@ -6,6 +6,8 @@ problems: time to draw problems and to compute their gradients.
 estimate: the forecasts of `hrnn_opt.estimate` beside what is measured.
 telemetry: what `hrnn_opt.callbacks.Telemetry` costs.
 meta: inner steps per second of whole meta-gradients, and compile times.
+asynchronous: what workers add to meta-training, where a parameter server ends,
+and what old gradients do to learning.
 """
 
 import json
@@ -32,18 +34,32 @@ INSTANCES = flags.DEFINE_integer(
     "instances", 64, "Instances of each problem.", lower_bound=1
 )
 ONLY = flags.DEFINE_string(
-    "only", None, "Measure only problems with this in their name."
+    "only",
+    None,
+    "Measure only problems with this in their name; of `asynchronous`, only "
+    "scaling, ceiling or late.",
+)
+# `asynchronous`.
+OUT = flags.DEFINE_string(
+    "out", "runs/asynchronous", "Folder of runs and pictures."
+)
+ITERATIONS = flags.DEFINE_integer(
+    "iterations", 4000, "Of each run with late gradients.", lower_bound=400
 )
 # All suites.
 SECONDS = flags.DEFINE_float(
     "seconds",
     4.0,
     "Measuring time of each figure of `update` and `meta`; those of "
-    "`problems`, a hundred, take a twentieth of it.",
+    "`problems`, a hundred, take a twentieth of it, programs of "
+    "`asynchronous` 25 times as long.",
     lower_bound=0.1,
 )
 ENSEMBLE = flags.DEFINE_enum(
-    "ensemble", "paper", ["paper", "wide"], "Set that `meta` measures."
+    "ensemble",
+    "paper",
+    ["paper", "wide"],
+    "Set that `meta` and `asynchronous` measure.",
 )
 THREADS = flags.DEFINE_integer(
     "threads", 1, "Cores to use; 0 uses all.", lower_bound=0
@@ -73,6 +89,18 @@ def _meta() -> dict:
     return meta.run(SECONDS.value, ENSEMBLE.value, ONLY.value)
 
 
+def _asynchronous() -> dict:
+    from training.benchmark import asynchronous
+
+    return asynchronous.run(
+        25 * SECONDS.value,
+        ENSEMBLE.value,
+        ITERATIONS.value,
+        OUT.value,
+        ONLY.value,
+    )
+
+
 def _estimate() -> dict:
     from training.benchmark import estimates
 
@@ -91,6 +119,7 @@ SUITES = {
     "update": _update,
     "problems": _problems,
     "meta": _meta,
+    "asynchronous": _asynchronous,
     "estimate": _estimate,
     "telemetry": _telemetry,
 }

@@ -1,0 +1,75 @@
+"""Many workers and one parameter server, as a simulation of events."""
+
+import heapq
+import math
+from typing import NamedTuple
+
+import numpy as np
+
+FULL = 0.7
+"""Share of its time that a server may be busy: beyond, queues grow fast."""
+
+
+class Crowd(NamedTuple):
+    """What so many workers do."""
+
+    workers: int
+    updates_per_s: float
+    megabytes_per_s: float  # read and written, of meta-parameters
+    staleness_mean: float
+    staleness_max: int
+    waiting: float  # share of the workers' time
+    busy: float  # share of the server's time
+    servers: int  # that share the numbers so that each has time left
+
+
+def simulate(
+    workers: int,
+    unroll_s: np.ndarray,
+    update_s: float,
+    numbers: int,
+    updates: int = 20_000,
+    seed: int = 0,
+) -> Crowd:
+    """Workers that read, compute, and queue at the server to write.
+
+    Args:
+        workers: how many.
+        unroll_s: computing times to draw from.
+        update_s: that the server needs for one update.
+        numbers: meta-parameters, of 4 bytes; each update reads and writes all.
+        updates: to simulate; the first half is the start, and not counted.
+        seed: of the draws.
+    """
+    random = np.random.default_rng(seed)
+    times = random.choice(unroll_s, workers + updates)
+    # Heap of (time that the unroll is done, updates when it was begun).
+    events = [
+        (random.uniform(0.0, times[k]), 0, times[k]) for k in range(workers)
+    ]
+    heapq.heapify(events)
+    free, staleness, waited, computed, start = 0.0, [], 0.0, 0.0, 0.0
+    for done in range(updates):
+        ready, begun, took = heapq.heappop(events)
+        end = max(ready, free) + update_s
+        if done == updates // 2:
+            start = free
+        elif done > updates // 2:
+            staleness.append(done - begun)
+            waited += end - ready
+            computed += took
+        free = end
+        took = times[workers + done]
+        heapq.heappush(events, (end + took, done + 1, took))
+    count = len(staleness)
+    rate = count / (free - start)
+    return Crowd(
+        workers,
+        rate,
+        rate * 8 * numbers / 1e6,
+        float(np.mean(staleness)),
+        int(np.max(staleness)),
+        waited / (waited + computed),
+        min(1.0, rate * update_s),
+        math.ceil(workers / (np.mean(unroll_s) + update_s) * update_s / FULL),
+    )
