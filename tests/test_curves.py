@@ -91,7 +91,7 @@ def test_default_rates_are_those_of_keras():
     for rival in rivals.available().values():
         kind = type(rival.make(rival.default))
         assert float(kind().learning_rate) == pytest.approx(rival.default)
-        assert rival.default in rival.grid and len(set(rival.grid)) == 5
+        assert rival.default in rival.grid and len(set(rival.grid)) == 6
         rate = float(rival.make(0.3).learning_rate)
         assert rate == pytest.approx(0.3)
 
@@ -113,4 +113,4 @@ def test_muon_leaves_the_last_layer_to_adamw():
 def test_best_by_hand():
     assert rivals.best({0.1: 2.0, 0.2: float("nan"), 0.3: 1.0}) == 0.3
     rival = rivals.available()["Adam"]
-    assert rivals.at_edge(1e-2, rival) and not rivals.at_edge(3e-3, rival)
+    assert rivals.at_edge(3e-2, rival) and not rivals.at_edge(1e-2, rival)

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import keras
 
-FACTORS = (0.1, 0.3, 1.0, 3.0, 10.0)
+FACTORS = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
 """The grid: what the default learning rate is multiplied by."""
 
 OUTPUT = "output"

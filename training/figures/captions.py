@@ -207,7 +207,7 @@ def profiles(n: dict) -> tuple[str, list]:
     return (
         f"Time to the final loss of the best tuned Adam ({n['steps']} steps, "
         f"{len(tasks)} tasks, {n['seeds']} seeds); rivals at the best rate of "
-        "a grid of five, found with seed 0, and at Keras's default. Score: "
+        "a grid of six, found with seed 0, and at Keras's default. Score: "
         "mean height of the profile between 1 and 4.\n\n"
         + markdown(["optimizer", "score, steps", "score, time"], rows)
         + "\n\nSteps to the target, median (range) of seeds, - is never:\n\n"

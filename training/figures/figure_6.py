@@ -15,7 +15,7 @@ from training.results import Results
 from training.tables import table
 
 TASK = "MNIST ConvNet"
-STEPS, EVERY, SEEDS, BUDGET = 300, 25, 3, 60.0
+STEPS, EVERY, SEEDS, BUDGET = 300, 25, 3, 30.0
 CEILING = 10.0
 """Larger losses, and those that are not finite, count as this."""
 

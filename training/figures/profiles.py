@@ -187,7 +187,7 @@ def report(names, tasks, times, scores, targets, steps):
 def draw(relative, known, number: int, settings: Settings):
     """Profiles of the learned optimizer and of the tuned rivals."""
     tau = np.geomspace(1.0, LONGEST, 200)
-    figure, all_axes = output.page(2, width=4.4, height=3.6)
+    figure, all_axes = output.page(2, width=4.8, height=3.4)
     for found, axes, what in zip(
         relative, all_axes, ("steps", "wall-clock time"), strict=True
     ):
@@ -202,5 +202,10 @@ def draw(relative, known, number: int, settings: Settings):
         axes.set_title(f"by {what}", fontsize=10)
         axes.grid(True, alpha=0.2)
     all_axes[0].set_ylabel(f"share of {number} tasks at the target")
-    all_axes[1].legend(frameon=False, fontsize=7, loc="lower right")
+    figure.legend(
+        *all_axes[0].get_legend_handles_labels(),
+        loc="outside right center",
+        frameon=False,
+        fontsize=8,
+    )
     output.save(figure, settings.out / "profiles.png")
