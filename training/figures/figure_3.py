@@ -95,8 +95,8 @@ def print_sgd(made, against):
         [
             kind,
             made[kind]["iterations"],
-            f"{found['lstm']:.3f}",
-            f"{found['best_sgd']:.3f} (rate {found['best_sgd_rate']:g})",
+            f"{found['lstm']:.2g}",
+            f"{found['best_sgd']:.2g} (rate {found['best_sgd_rate']:g})",
             "yes" if found["beats_sgd"] else "NO",
         ]
         for kind, found in against.items()
