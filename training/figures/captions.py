@@ -69,9 +69,10 @@ def figure_3(n: dict) -> tuple[str, list]:
             f"{number(found['lstm'])} against {number(found['best_sgd'])}."
         )
     return (
-        "MNIST, parts of 256 pictures, 7 x 7 pixels for the MLPs and 14 x 14 "
-        "for the ConvNets; two coordinate-wise LSTM optimizers (Andrychowicz et al., "
-        f"2016) that were meta-trained here for {n['budget']:g} s each. "
+        "MNIST, 256 pictures of 7 x 7 pixels for the MLPs and 14 x 14 for the "
+        "ConvNets. Two coordinate-wise LSTM optimizers (Andrychowicz et al., "
+        f"2016) were meta-trained here for {n['budget']:g} s each; the weights "
+        "`wide` have seen small networks, too, but on synthetic data only. "
         f"{' '.join(checks)} Then ReLUs, and {n['steps']} steps; median loss "
         f"of {n['instances']} held-out instances:\n\n"
         + _losses(n["final"], "MNIST"),
