@@ -143,7 +143,7 @@ def figure_7(n: dict) -> tuple[str, list]:
     names = list(n["milliseconds"])
     first, *_, last = n["ratio_to_adam"]
     rows = [
-        [batch, *(number(n["milliseconds"][name][k]) for name in names),
+        [batch, *(f"{n['milliseconds'][name][k]:.3g}" for name in names),
          f"{n['ratio_to_adam'][k]:.1f}"]
         for k, batch in enumerate(n["batches"])
     ]  # fmt: skip

@@ -18,6 +18,12 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 BEGIN = "<!-- results: begin (python -m training.figures.results_page) -->"
 END = "<!-- results: end -->"
 
+BEYOND = (
+    "- After thousands of steps and on data with lasting noise: see [what the "
+    "shipped weights can do](#what-the-shipped-weights-can-do)."
+)
+"""What runs of these lengths do not show."""
+
 
 def take_over(out: pathlib.Path, kept: pathlib.Path) -> list[str]:
     """Copies what is finished, both files of a figure or none; its names."""
@@ -65,8 +71,11 @@ def section(kept: pathlib.Path, root: pathlib.Path) -> str:
         picture = (kept / f"{name}.png").relative_to(root).as_posix()
         parts.append(f"### {title}\n\n![{title}]({picture})\n\n{caption}")
         defeats += behind
-    losses = "\n".join(f"- {line}" for line in defeats) or "- Nowhere."
-    parts.append(f"### Where the learned optimizer loses\n\n{losses}")
+    losses = (
+        "\n".join(f"- {line}" for line in defeats)
+        or "- In none of these figures."
+    )
+    parts.append(f"### Where the learned optimizer loses\n\n{losses}\n{BEYOND}")
     if missing:
         parts.append(f"Not there yet: {'; '.join(missing)}.")
     return "\n\n".join(parts)
