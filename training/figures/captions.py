@@ -210,7 +210,8 @@ def profiles(n: dict) -> tuple[str, list]:
         f"Time to the final loss of the best tuned Adam ({n['steps']} steps, "
         f"{len(tasks)} tasks, {n['seeds']} seeds); rivals at the best rate of "
         "a grid of six, found with seed 0, and at Keras's default. Score: "
-        "mean height of the profile between 1 and 4.\n\n"
+        "mean height of the profile between 1 and 4. Times are those of a "
+        "machine shared with other work: steps are the firmer figures.\n\n"
         + markdown(["optimizer", "score, steps", "score, time"], rows)
         + "\n\nSteps to the target, median (range) of seeds, - is never:\n\n"
         + markdown(["task", "target", *columns], steps),
