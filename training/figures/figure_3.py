@@ -16,13 +16,18 @@ from training.tables import table
 
 STEPS, SEEDS, BUDGET = 1000, 8, 120.0
 KINDS = ("MLP", "ConvNet")
-PANELS = [(a, kind) for a in ("sigmoid", "relu") for kind in KINDS]
+PANELS = {
+    f"{activation} {kind}": (kind, activation)
+    for activation in ("sigmoid", "relu")
+    for kind in KINDS
+}
 
 
 def run(settings: Settings, results: Results) -> dict:
     """Meta-trains, checks against SGD, draws; returns losses."""
     pictures.prepared("mnist", settings.data_dir)
     steps = drawn.check_steps(settings, STEPS)
+    problems = settings.selected(PANELS)
     count, budget = settings.seeds or SEEDS, settings.budget or BUDGET
     rule, vector = candidates.load(settings.weights)
     contestants = {
@@ -41,18 +46,17 @@ def run(settings: Settings, results: Results) -> dict:
         )
     print_sgd(made, against)
     curves = {
-        (f"{activation} {kind}", name): drawn.quantiles(
-            lstm_optimizers.problem(kind, activation, settings),
-            lstm_optimizers.label(kind, activation, settings),
+        (problem, name): drawn.quantiles(
+            lstm_optimizers.problem(*PANELS[problem], settings),
+            lstm_optimizers.label(*PANELS[problem], settings),
             who,
             steps,
             count,
             results,
         )[:, 0]
-        for activation, kind in PANELS
+        for problem in problems
         for name, who in contestants.items()
     }
-    problems = [f"{activation} {kind}" for activation, kind in PANELS]
     draw(problems, list(contestants), curves, steps, made, settings)
     output.write_csv(
         settings.out / "figure_3.csv",
@@ -110,8 +114,8 @@ def print_sgd(made, against):
 
 
 def draw(problems, names, curves, steps, made, settings):
-    """Four panels, the horizon dashed."""
-    figure, all_axes = output.page(4, columns=2, width=4.2)
+    """A panel a problem, the horizon dashed."""
+    figure, all_axes = output.page(len(problems), columns=2, width=4.2)
     x = drawn.points(steps)
     for problem, axes in zip(problems, all_axes, strict=True):
         for k, name in enumerate(names):
