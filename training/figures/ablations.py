@@ -40,24 +40,24 @@ class Variant(NamedTuple):
 
 VARIANTS = {
     FULL: Variant({}),
+    "no direction and length": Variant(
+        {"direction_length": False, "relative_learning_rate": False}
+    ),
+    "no input scaling": Variant({"dynamic_input_scaling": False}),
+    "no Global RNN": Variant({"global_rnn": False}),
+    "units 5/10/10": Variant(
+        {"param_units": 5, "tensor_units": 10, "global_units": 10}
+    ),
+    "no relative rate": Variant({"relative_learning_rate": False}),
+    "plain loss": Variant({}, {"log_objective": False}),
     "no attention": Variant({"attention": False}),
     "one timescale": Variant(
         {"timescales": 1, "relative_log_magnitudes": False}
     ),
-    "no input scaling": Variant({"dynamic_input_scaling": False}),
-    "no relative magnitudes": Variant({"relative_log_magnitudes": False}),
-    "no direction and length": Variant(
-        {"direction_length": False, "relative_learning_rate": False}
-    ),
-    "no relative rate": Variant({"relative_learning_rate": False}),
-    "no Tensor RNN": Variant({"tensor_rnn": False, "global_rnn": False}),
-    "no Global RNN": Variant({"global_rnn": False}),
     "no shortcut": Variant({"shortcut": False}),
-    "plain loss": Variant({}, {"log_objective": False}),
+    "no Tensor RNN": Variant({"tensor_rnn": False, "global_rnn": False}),
+    "no relative magnitudes": Variant({"relative_log_magnitudes": False}),
     "no second derivatives": Variant({}, {"second_derivatives": False}),
-    "units 5/10/10": Variant(
-        {"param_units": 5, "tensor_units": 10, "global_units": 10}
-    ),
 }
 
 

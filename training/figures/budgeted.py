@@ -59,7 +59,7 @@ def meta_train(
         run = Run(rule, rows, config)
         if arrays is not None:
             run.restore(arrays)
-        for _ in tqdm(run.compile(), total=len(rows), desc=f"{what}, compiling",
+        for _ in tqdm(run.compile(workers=2), total=len(rows), desc=f"{what}, compiling",
                       unit="row"):  # fmt: skip
             pass
         _spend(run, info, seconds, path, what)
