@@ -140,7 +140,7 @@ def test_figure_6(out, data):
         out, "6", f"--data_dir={data}", "--budget=0.1", "--steps=25",
         "--seeds=2", "--pictures=128", "--only=units,plain",
     )  # fmt: skip
-    assert list(numbers["final"]) == ["full", "plain loss", "units 5/10/10"]
+    assert list(numbers["final"]) == ["full", "units 5/10/10", "plain loss"]
     assert len(rows) == 3 * 2 * 2
     assert numbers["against_full"]["full"] == "overlap"
     # What was meta-trained is kept.

@@ -59,8 +59,10 @@ def meta_train(
         run = Run(rule, rows, config)
         if arrays is not None:
             run.restore(arrays)
-        for _ in tqdm(run.compile(workers=2), total=len(rows), desc=f"{what}, compiling",
-                      unit="row"):  # fmt: skip
+        compiled = run.compile(workers=2)
+        for _ in tqdm(
+            compiled, total=len(rows), desc=f"{what}, compiling", unit="row"
+        ):
             pass
         _spend(run, info, seconds, path, what)
         arrays = run.arrays()
