@@ -170,6 +170,21 @@ def some(run, count):
     return found
 
 
+def test_a_trial_changes_nothing():
+    run = made(rows=ROWS[:1])
+    one = run.meta_iterations[ROWS[0].name]
+    before, _ = run.parameters.snapshot()
+    one.warm_up()
+    after, tallies = run.parameters.snapshot()
+    assert_same(after, before)
+    assert tallies == Tallies()
+    unrolls = one.unpack(one.traced(draws.as_seed(1), 0, 0, 0).numpy())
+    assert len(unrolls.seconds) == unrolls.statistics.segments[0] == 1
+    # A slot that was tried is as good as new.
+    one.traced(draws.as_seed(1), 0, 0, 2)
+    assert run.parameters.snapshot()[1].repeated == 0
+
+
 @pytest.fixture(scope="module")
 def done():
     run = made()

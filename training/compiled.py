@@ -20,12 +20,8 @@ class Compiled:
         )
         self._program = None
 
-    def trace(self, *args):
-        """Traces the function, unless that is done, and does not call it."""
-        if self._program is None:
-            self._program = self._function.get_concrete_function(*args)
-
     def __call__(self, *args):
         """The function's results."""
-        self.trace(*args)
+        if self._program is None:
+            self._program = self._function.get_concrete_function(*args)
         return self._program(*args)

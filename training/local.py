@@ -87,10 +87,7 @@ class Run:
         """Compiles every row's functions; yields the name of each when done."""
 
         def one(row):
-            step = self.steps[row.name]
-            vector = tf.constant(self.state.vector)
-            fresh = step.nursery.draw(vector, self.config.seed, 1.0)
-            step.warm_up(vector, fresh)
+            self.steps[row.name].warm_up(tf.constant(self.state.vector))
             return row.name
 
         executor = concurrent.futures.ThreadPoolExecutor(workers)

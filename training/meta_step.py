@@ -16,6 +16,8 @@ from training.unroll import Unroll
 STORED_BYTES = 300e6
 """States of an unroll that are kept; segments beyond are computed again."""
 
+NO_LIMIT = 2**31 - 1
+
 DIVERGED = 3.0
 """An instance is given up once its log loss is so far above the start's: what
 led there has been seen, and from there on there is little to learn."""
@@ -73,7 +75,6 @@ class MetaStep:
             config.revival,
         )
         self._traced = Compiled(self._step)
-        self._unroll_traced = Compiled(self._unroll)
 
     def __call__(self, vector, trajectories: Trajectories, seed, mean_unrolls):
         """Unrolls the instances further, and differentiates.
@@ -87,14 +88,20 @@ class MetaStep:
         Returns:
             The meta-gradient [M], the trajectories afterwards, `Statistics`.
         """
-        mean = tf.convert_to_tensor(mean_unrolls, tf.float32)
-        return self._traced(vector, trajectories, draws.as_seed(seed), mean)
+        return self.at_most(NO_LIMIT, vector, trajectories, seed, mean_unrolls)
 
-    def _step(self, vector, trajectories, seed, mean_unrolls):
+    def at_most(self, limit, vector, trajectories, seed, mean_unrolls):
+        """The same of an unroll of at most `limit` segments."""
+        mean = tf.convert_to_tensor(mean_unrolls, tf.float32)
+        seed, limit = draws.as_seed(seed), tf.convert_to_tensor(limit)
+        return self._traced(limit, vector, trajectories, seed, mean)
+
+    def _step(self, limit, vector, trajectories, seed, mean_unrolls):
         number, between, renewing, disturbing, seed = self._plan(seed)
         old = self.nursery.renew(trajectories, vector, renewing, mean_unrolls)
         old = self.nursery.disturb(old, disturbing)
-        return self._unroll_traced(vector, old, seed, number, between)
+        number, between = tf.minimum(number, limit), tf.minimum(between, limit)
+        return self._unroll(vector, old, seed, number, between)
 
     def _plan(self, seed):
         """Numbers of segments; seeds of renewal, disturbance and steps."""
@@ -105,13 +112,12 @@ class MetaStep:
             *others,
         )
 
-    def warm_up(self, vector, trajectories: Trajectories):
+    def warm_up(self, vector):
         """Compiles everything, on one segment, without any result."""
-        seed, mean = draws.as_seed(0), tf.constant(1.0)
-        self._traced.trace(vector, trajectories, seed, mean)
-        self._unroll_traced(
-            vector, trajectories, seed, tf.constant(1), tf.constant(0)
-        )
+        fresh = self.nursery.draw(vector, self.config.seed, 1.0)
+        # In the very function that is called later: others would compile anew,
+        # and keep programs of their own.
+        self.at_most(1, vector, fresh, 0, 1.0)
 
     def _unroll(self, vector, old, seed, number, between):
         """An unroll of `number` segments, back through it, and further."""

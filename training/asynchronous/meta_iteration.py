@@ -8,7 +8,7 @@ import tensorflow as tf
 from problems import draws
 from training import lengths
 from training.asynchronous.parameters import MetaParameters, Outcome, Work
-from training.meta_step import MetaStep, Statistics
+from training.meta_step import NO_LIMIT, MetaStep, Statistics
 
 
 class Unrolls(NamedTuple):
@@ -50,8 +50,8 @@ class MetaIteration:
             seed: of everything random in it.
             slot: of those under way, see `MetaParameters`.
             number: of the meta-iteration.
-            limit: of the number of unrolls; 0 computes everything once and
-                updates nothing.
+            limit: of the number of unrolls; 0 is one of a single segment,
+                which updates nothing.
 
         Returns:
             A number for each unroll and each field of `Unrolls`, [unrolls, K].
@@ -61,10 +61,12 @@ class MetaIteration:
         iteration = self.parameters.state.iteration.read_value()
         mean = lengths.mean_unrolls(config, iteration)
         vector, _ = self.parameters.read()
-        count = tf.minimum(lengths.unrolls(counting, 1, mean)[0], limit)
+        dry = tf.equal(limit, 0)
+        segments = tf.where(dry, 1, NO_LIMIT)
+        count = lengths.unrolls(counting, 1, mean)[0]
+        count = tf.minimum(count, tf.maximum(limit, 1))
         instances = self.step.nursery.draw(vector, drawing, mean)
-        left = tf.fill((self.step.count,), tf.maximum(count, 1))
-        instances = instances._replace(left=left)
+        instances = instances._replace(left=tf.fill((self.step.count,), count))
 
         def unroll(k, instances, rows):
             start = tf.timestamp()
@@ -76,15 +78,15 @@ class MetaIteration:
             # not by control edges: hence the identities.
             with tf.control_dependencies([begun]):
                 vector = tf.identity(vector)
-            gradient, instances, statistics = self.step(
-                vector, instances, draws.fold(unrolling, k), mean
+            gradient, instances, statistics = self.step.at_most(
+                segments, vector, instances, draws.fold(unrolling, k), mean
             )
             gradient = tf.identity(gradient)
             with tf.control_dependencies([gradient]):
                 done = tf.timestamp()
             seconds = done - begun
             steps = statistics.segments * config.segment * self.step.count
-            work = Work(version, slot, number, k, steps, seconds)
+            work = Work(version, slot, number, k, steps, seconds, dry)
             outcome = self.parameters.apply(gradient, work)
             with tf.control_dependencies(list(outcome)):
                 end = tf.timestamp()
@@ -113,7 +115,4 @@ class MetaIteration:
 
     def warm_up(self):
         """Compiles everything where it is called, and updates nothing."""
-        vector, _ = self.parameters.read()
-        fresh = self.step.nursery.draw(vector, 0, 1.0)
-        self.step.warm_up(vector, fresh)
         self.traced(tf.zeros((2,), tf.int32), 0, 0, 0)

@@ -38,6 +38,7 @@ class Work(NamedTuple):
     unroll: Any  # number of the unroll in it
     inner_steps: Any
     seconds: Any  # of computing, float64
+    dry: Any = False  # whether it is a trial, which changes nothing
 
 
 class Outcome(NamedTuple):
@@ -140,15 +141,21 @@ class MetaParameters:
             inner_steps=work.inner_steps,
             seconds=work.seconds,
         )
+        unless = tf.where(work.dry, 0, 1)
         writes = [
-            *(v.assign(x) for v, x in zip(self.state, new, strict=True)),
             *(
-                v.assign_add(tf.cast(x, v.dtype))
+                v.assign(tf.where(work.dry, a, b))
+                for v, a, b in zip(self.state, old, new, strict=True)
+            ),
+            *(
+                v.assign_add(tf.cast(x, v.dtype) * tf.cast(unless, v.dtype))
                 for v, x in zip(self.tallies, more, strict=True)
             ),
-            self._owners.scatter_nd_update([[work.slot]], [work.number]),
+            self._owners.scatter_nd_update(
+                [[work.slot]], [tf.where(work.dry, -1, work.number)]
+            ),
             self._progress.scatter_nd_update(
-                [[work.slot]], [tf.maximum(done, work.unroll + 1)]
+                [[work.slot]], [tf.maximum(done, work.unroll + 1) * unless]
             ),
         ]
         with tf.control_dependencies(writes):

@@ -16,8 +16,8 @@ from training import local, meta_optimizer
 from training.asynchronous.meta_iteration import MetaIteration, Unrolls
 from training.asynchronous.parameters import DEVICE, MetaParameters, Tallies
 from training.config import MetaConfig
+from training.meta_step import NO_LIMIT
 
-NO_LIMIT = 2**31 - 1
 BACKLOG = 2
 """Meta-iterations handed out for each worker: one under way, one waiting."""
 
@@ -98,28 +98,44 @@ class AsynchronousRun:
     def compile(self) -> Iterator[str]:
         """Compiles every row on every worker; yields each row's name.
 
-        A worker that fails meanwhile compiles later, when it has to. Workers
-        begin at different rows: those of one machine load what others of it
-        have compiled.
+        First each row on one worker, then on the others: those of one machine
+        load what has been compiled on it. Tracing goes in the rows' order,
+        since kept programs are found by names that are numbered in it. A worker
+        that fails meanwhile compiles later, when it has to.
         """
-        done, tracing = queue.Queue(), threading.Lock()
+        traced = {row.name: threading.Event() for row in self.rows}
+        unclaimed, done = iter(list(traced)), queue.Queue()
+
+        def trace():
+            for name, event in traced.items():
+                self.meta_iterations[name].traced.get_concrete_function()
+                event.set()
+
+        def warm_up(name, worker):
+            device = f"/job:worker/task:{worker}" if self._remote else None
+            while not traced[name].wait(1.0):
+                if tracing.done():
+                    tracing.result()  # Raises what ended it.
+            try:
+                with tf.device(device):
+                    self.meta_iterations[name].warm_up()
+            except LOST_WORKER:
+                pass
+            done.put(name)
 
         def all_rows(worker):
-            device = f"/job:worker/task:{worker}" if self._remote else None
-            first = worker * len(self.rows) // self.workers
-            for row in self.rows[first:] + self.rows[:first]:
-                one = self.meta_iterations[row.name]
-                with tracing:
-                    one.traced.get_concrete_function()
-                try:
-                    with tf.device(device):
-                        one.warm_up()
-                except LOST_WORKER:
-                    pass
-                done.put(row.name)
+            own = []
+            # One `next` at a time, by the interpreter's lock.
+            for name in unclaimed:
+                warm_up(name, worker)
+                own.append(name)
+            for name in traced:
+                if name not in own:
+                    warm_up(name, worker)
 
         counts = collections.Counter()
-        executor = concurrent.futures.ThreadPoolExecutor(self.workers)
+        executor = concurrent.futures.ThreadPoolExecutor(self.workers + 1)
+        tracing = executor.submit(trace)
         jobs = [executor.submit(all_rows, k) for k in range(self.workers)]
         executor.shutdown(wait=False)
         while sum(counts.values()) < self.workers * len(self.rows):
