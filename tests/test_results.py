@@ -29,9 +29,18 @@ def test_without_a_file():
     assert results.get("a", never) == [1.0]
 
 
-@pytest.mark.parametrize("text", ["a,1,b", "a,1\n\n"])
+@pytest.mark.parametrize("text", ["a,1,b\n", "a,1\n\n"])
 def test_damaged_lines_are_named(tmp_path, text):
     path = tmp_path / "results.csv"
     path.write_text("a,1\n" + text)
     with pytest.raises(ValueError, match="must be a key and numbers"):
         Results(path)
+
+
+def test_a_line_that_was_cut_off_is_done_again(tmp_path):
+    path = tmp_path / "results.csv"
+    path.write_text("a,1\nb,0.12")
+    results = Results(path)
+    assert results.get("a", never) == [1.0]
+    assert results.get("b", lambda: [0.125]) == [0.125]
+    assert path.read_text().splitlines() == ["a,1", "b,0.125"]

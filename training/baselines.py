@@ -1,4 +1,4 @@
-"""Adam and RMSProp as rules: many settings of both side by side."""
+"""Adam, RMSProp and gradient descent as rules, many settings side by side."""
 
 import dataclasses
 from typing import Any, NamedTuple
@@ -71,3 +71,16 @@ class Baselines:
     def attended(self, state):
         """The same parameters."""
         return tf.transpose(state.theta)
+
+
+@dataclasses.dataclass(frozen=True)
+class GradientDescent(Baselines):
+    """theta - lr g, at the learning rates of the trajectories."""
+
+    adam: tuple = ()
+
+    def step(self, meta, sizes, state, gradient, lr) -> BaselineState:
+        """State after one step, with the gradient [B, N]."""
+        del meta, sizes
+        theta = state.theta - lr * tf.transpose(gradient)
+        return state._replace(theta=theta, steps=state.steps + 1.0)

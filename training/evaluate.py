@@ -6,21 +6,16 @@ networks: networks on real data that are in no set, beside Adam.
 Prints tables; the last line is JSON.
 """
 
-import hashlib
 import json
-import pathlib
-import tempfile
 
 import keras
 from absl import app, flags
 from tqdm import tqdm
 
 import problems
-from hrnn_opt import HierarchicalRNN, RuleConfig, weights
 from hrnn_opt.slots import STATE_DTYPES
-from training import checkpoints, corpus, networks
+from training import candidates, corpus, networks
 from training.results import Results
-from training.rules import Hierarchical
 from training.tables import table
 
 WEIGHTS = flags.DEFINE_string(
@@ -60,20 +55,6 @@ BEST = flags.DEFINE_bool(
 )
 
 
-def load(name: str):
-    """The rule and the meta-parameters of weights or of a checkpoint."""
-    path = pathlib.Path(name)
-    if path.suffix == ".npz" and path.is_file():
-        try:
-            arrays, info = checkpoints.read(path)
-            config = RuleConfig.from_dict(info["rule_config"])
-            return Hierarchical(config), arrays["state/average"]
-        except (ValueError, KeyError):
-            pass  # Not a checkpoint: a weights file, or nothing.
-    found = weights.load(name)
-    return Hierarchical(found.config), found.vector
-
-
 def selected(names) -> list:
     """Those that --only leaves.
 
@@ -91,7 +72,7 @@ def selected(names) -> list:
 
 def run_corpus() -> dict:
     """All rows of a set."""
-    rule, vector = load(WEIGHTS.value)
+    rule, vector = candidates.load(WEIGHTS.value)
     steps = (STEPS.value or [1000])[-1]
     rows = {row.name: row for row in problems.meta_training_set(ENSEMBLE.value)}
     results = {
@@ -122,10 +103,12 @@ def run_corpus() -> dict:
 
 def run_networks() -> dict:
     """All networks."""
-    rule, vector = load(WEIGHTS.value)
+    rule, vector = candidates.load(WEIGHTS.value)
     milestones = sorted(STEPS.value or [500, 2000, 10000])
     makers = {
-        "own": lambda: own_optimizer(rule, vector, STATE_DTYPE.value),
+        "own": lambda: candidates.optimizer(
+            rule, vector, state_dtype=STATE_DTYPE.value
+        ),
         "Adam 2e-3": lambda: keras.optimizers.Adam(2e-3),
     }
     if BEST.value:
@@ -135,7 +118,7 @@ def run_networks() -> dict:
             )
     names = selected(networks.TARGETS)
     results = Results(RESULTS.value)
-    own = hashlib.sha256(vector.tobytes()).hexdigest()[:12]
+    own = candidates.digest(vector)
     if STATE_DTYPE.value != "float32":
         own += f" {STATE_DTYPE.value}"
     losses = {}
@@ -151,14 +134,6 @@ def run_networks() -> dict:
             ),
         )
     return report_networks(names, list(makers), milestones, losses)
-
-
-def own_optimizer(rule, vector, state_dtype="float32"):
-    """The learned optimizer with given meta-parameters."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = pathlib.Path(folder) / "evaluated.npz"
-        weights.save(path, rule.config, vector)
-        return HierarchicalRNN(weights=path, state_dtype=state_dtype)
 
 
 def report_networks(names, optimizers, milestones, losses) -> dict:

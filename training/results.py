@@ -1,7 +1,8 @@
 """Results of long comparisons, kept as they come.
 
 A CSV file, one line a finished job: a comparison that was interrupted, or one
-with other weights against the same rivals, goes on with what is missing.
+with other weights against the same rivals, goes on with what is missing. A last
+line that was cut off, by a full disk or a lost machine, is dropped.
 """
 
 import csv
@@ -24,6 +25,7 @@ class Results:
         self._found = {}
         if self._path is None or not self._path.exists():
             return
+        self._drop_unfinished()
         with self._path.open(newline="") as file:
             for number, line in enumerate(csv.reader(file), 1):
                 try:
@@ -34,6 +36,14 @@ class Results:
                         f"Line {number} of {self._path} must be a key and "
                         f"numbers. Received: {line}"
                     ) from error
+
+    def _drop_unfinished(self):
+        """A number may be cut off where it still is one."""
+        content = self._path.read_bytes()
+        whole = content.rfind(b"\n") + 1
+        if whole < len(content):
+            with self._path.open("r+b") as file:
+                file.truncate(whole)
 
     def get(self, key: str, job) -> list[float]:
         """The result of a job; `job()` is called if there is none yet."""

@@ -33,20 +33,27 @@ def convolution(x, w, b, stride: int):
 
 @dataclasses.dataclass(frozen=True)
 class ConvNet(DataSet):
-    """Two convolutions and a dense layer, on noisy templates of 8 x 8 pixels.
+    """Two convolutions and a dense layer, on noisy templates.
 
     Args:
         filters: of the two convolutions, 3 x 3 and with stride 2 in the first.
         classes: number of templates.
         rows: of each data set.
+        side: of the square pictures, in pixels.
+        activation: a key of `layers.ACTIVATIONS`.
     """
 
     filters: tuple = (4, 8)
     classes: int = 4
     rows: int = 64
     name: str = "convnet"
+    side: int = 8
+    activation: str = "relu"
 
     minimum = None
+
+    def __post_init__(self):
+        layers.check_activation(self.activation)
 
     @property
     def shapes(self):
@@ -62,7 +69,7 @@ class ConvNet(DataSet):
         """Pictures, labels, minibatch sizes and initial weights."""
         pictures, start, rest = draws.split(seed, 3)
         x, y = layers.clusters(
-            pictures, count, self.rows, self.classes, (8, 8, 1)
+            pictures, count, self.rows, self.classes, (self.side, self.side, 1)
         )
         start = layers.weights(start, count, self.shapes)
         return data_set(rest, x, y, start)
@@ -70,7 +77,8 @@ class ConvNet(DataSet):
     def losses(self, params, x, y):
         """Of every picture, [B, rows]."""
         w1, b1, w2, b2, w3, b3 = params
-        x = tf.nn.relu(convolution(x, w1, b1, stride=2))
-        x = tf.nn.relu(convolution(x, w2, b2, stride=1))
+        activation = layers.ACTIVATIONS[self.activation]
+        x = activation(convolution(x, w1, b1, stride=2))
+        x = activation(convolution(x, w2, b2, stride=1))
         x = tf.reduce_mean(x, axis=(2, 3))
         return cross_entropy(layers.dense(x, w3, b3), y)

@@ -14,6 +14,15 @@ ACTIVATIONS = {
 }
 
 
+def check_activation(name: str):
+    """Raises ValueError if there is no such activation."""
+    if name not in ACTIVATIONS:
+        raise ValueError(
+            f"Argument `activation` must be one of {sorted(ACTIVATIONS)}. "
+            f"Received: activation={name!r}"
+        )
+
+
 def dense_shapes(inputs: int, units: int) -> tuple:
     """Of weights and biases."""
     return ((inputs, units), (units,))

@@ -36,12 +36,7 @@ class MLP(DataSet):
     minimum = None
 
     def __post_init__(self):
-        if self.activation not in layers.ACTIVATIONS:
-            raise ValueError(
-                "Argument `activation` must be one of "
-                f"{sorted(layers.ACTIVATIONS)}. "
-                f"Received: activation={self.activation!r}"
-            )
+        layers.check_activation(self.activation)
 
     @property
     def name(self):

@@ -1,0 +1,199 @@
+"""Every figure by its command, small, on real files."""
+
+import csv
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from problems import pictures
+from tests import tiny_pictures
+
+slow = pytest.mark.slow
+
+
+def program(*arguments, module="figures", code=0, **environment):
+    """Runs it; returns what it printed."""
+    done = subprocess.run(
+        [sys.executable, "-m", f"training.{module}", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=600,
+        env=os.environ | environment,
+    )
+    assert done.returncode == code, done.stderr[-2000:]
+    return done.stdout + (done.stderr if code else "")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return tiny_pictures.prepare(tmp_path_factory.mktemp("tfds"))
+
+
+@pytest.fixture(scope="module")
+def out(tmp_path_factory):
+    return tmp_path_factory.mktemp("figures")
+
+
+def figure(out, name, *flags):
+    """Runs a figure; its numbers and the lines of its CSV."""
+    printed = program(name, f"--out={out}", *flags)
+    numbers = json.loads(printed.splitlines()[-1])
+    stem = name if name == "profiles" else f"figure_{name}"
+    assert (out / f"{stem}.png").read_bytes().startswith(b"\x89PNG")
+    assert json.loads((out / f"{stem}.json").read_text()) == numbers
+    with (out / f"{stem}.csv").open(newline="") as file:
+        return numbers, list(csv.DictReader(file))
+
+
+@slow
+def test_figure_2(out):
+    numbers, rows = figure(out, "2", "--steps=50")
+    assert sum(int(row["problems"]) for row in rows) >= 49
+    assert numbers["problems"] == 50
+
+
+@slow
+def test_figure_4(out):
+    numbers, rows = figure(
+        out, "4", "--only=log_sum_exp", "--steps=50", "--seeds=3"
+    )
+    assert list(numbers["final"]) == ["log_sum_exp"]
+    assert len(rows) == 3 * 5
+
+
+@slow
+def test_figure_5(out):
+    numbers, rows = figure(out, "5", "--steps=50", "--seeds=3")
+    assert len(rows) == 3 * 5 * 5
+    # A rate of 1e-5 moves Adam by nothing in 50 steps.
+    spread = numbers["decades_between_rates"]
+    assert spread["HierarchicalRNN"] < spread["Adam"]
+
+
+@slow
+def test_figure_7(out):
+    numbers, rows = figure(out, "7", "--steps=3")
+    assert len(rows) == 3 * 6
+    assert all(float(row["seconds"]) > 0 for row in rows)
+    assert len(numbers["ratio_to_adam"]) == 6
+
+
+@slow
+def test_figure_8a_goes_on_where_it_was(out, data):
+    flags = [f"--data_dir={data}", "--steps=50", "--batch=32", "--pictures=128"]
+    numbers, rows = figure(out, "8a", *flags, "--seeds=1")
+    assert len(numbers["final"]) == 4 and len(rows) == 4 * 3 * 3
+    # The same weights for all optimizers.
+    for task in numbers["final"]:
+        first = [r for r in rows if r["task"] == task and r["step"] == "0"]
+        assert len(first) == 3 and len({row["loss"] for row in first}) == 1
+    jobs = (out / "jobs.csv").read_text().splitlines()
+    again, _ = figure(out, "8a", *flags, "--seeds=1")
+    assert again == numbers
+    assert (out / "jobs.csv").read_text().splitlines() == jobs
+    figure(out, "8a", *flags, "--seeds=2", "--only=MNIST MLP")
+    more = (out / "jobs.csv").read_text().splitlines()
+    assert more[: len(jobs)] == jobs
+    # MNIST MLP alone, its second seed.
+    assert len(more) == len(jobs) + 3
+
+
+@slow
+def test_profiles(out):
+    numbers, rows = figure(
+        out, "profiles", "--only=digits MLP", "--steps=20", "--seeds=1",
+        "--pictures=200",
+    )  # fmt: skip
+    count = len(numbers["best_rates"])
+    assert len(rows) == 1 + 2 * count
+    adam = numbers["steps_to_target"]["digits MLP"]["Adam, best"]
+    assert float(adam.split()[0]) <= 20
+    for scores in (numbers["score_steps"], numbers["score_seconds"]):
+        assert max(scores.values()) == 1.0 and min(scores.values()) >= 0.0
+    best = numbers["best_rates"]["Adam"]["digits MLP"]
+    losses = {
+        float(row["rate"]): float(row["final loss"])
+        for row in rows if row["optimizer"].startswith("Adam,")
+    }  # fmt: skip
+    assert losses[best] <= losses[1e-3]
+
+
+@slow
+def test_figure_3(out, data):
+    numbers, rows = figure(
+        out, "3", f"--data_dir={data}", "--budget=0.1", "--steps=100",
+        "--seeds=2", "--pictures=128", "--only=relu MLP",
+    )  # fmt: skip
+    assert len(rows) == 5 * 10
+    for kind in ("MLP", "ConvNet"):
+        assert numbers["meta_training"][kind]["iterations"] >= 1
+        assert np.isfinite(numbers["beside_sgd"][kind]["best_sgd"])
+
+
+@slow
+def test_figure_6(out, data):
+    numbers, rows = figure(
+        out, "6", f"--data_dir={data}", "--budget=0.1", "--steps=25",
+        "--seeds=2", "--pictures=128", "--only=units,plain",
+    )  # fmt: skip
+    assert list(numbers["final"]) == ["full", "units 5/10/10", "plain loss"]
+    assert len(rows) == 3 * 2 * 2
+    assert numbers["against_full"]["full"] == "overlap"
+    # What was meta-trained is kept.
+    again, _ = figure(
+        out, "6", f"--data_dir={data}", "--budget=0.1", "--steps=25",
+        "--seeds=2", "--pictures=128", "--only=units",
+    )  # fmt: skip
+    assert again["final"]["units 5/10/10"] == numbers["final"]["units 5/10/10"]
+
+
+@slow
+def test_missing_data_and_wrong_names(tmp_path):
+    pytest.importorskip("tensorflow_datasets", reason="needs the extra `data`")
+    for name in ("3", "6", "8a", "profiles"):
+        told = program(name, f"--data_dir={tmp_path}", f"--out={tmp_path}",
+                       code=1)  # fmt: skip
+        assert "tfds build mnist" in told
+    told = program("9", code=1)
+    assert "Name one figure of 2, 3, 4" in told and "'9'" in told
+    told = program("8a", "--only=VGG", code=1)
+    assert "MNIST ConvNet" in told and "Received: VGG" in told
+    assert not (tmp_path / "jobs.csv").exists()
+
+
+@slow
+def test_an_interrupted_run_leaves_valid_files(tmp_path):
+    """Killed while it writes finished jobs, and gone on with."""
+    import time
+
+    flags = ["profiles", "--only=digits MLP", "--steps=10", "--seeds=1",
+             "--pictures=128", f"--out={tmp_path}"]  # fmt: skip
+    jobs = tmp_path / "jobs.csv"
+    with subprocess.Popen(
+        [sys.executable, "-m", "training.figures", *flags],
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    ) as process:  # fmt: skip
+        end = time.monotonic() + 120
+        while time.monotonic() < end and not (
+            jobs.exists() and jobs.read_text().count("\n") >= 3
+        ):
+            time.sleep(0.05)
+        process.kill()
+    kept = jobs.read_text().splitlines()
+    assert 3 <= len(kept)
+    assert not list(tmp_path.glob("profiles.*"))
+    program(*flags)
+    assert jobs.read_text().splitlines()[: len(kept) - 1] == kept[:-1]
+
+
+def test_the_real_data_are_found():
+    """In the folder of tensorflow-datasets, or TFDS_DATA_DIR."""
+    try:
+        folder = pictures.prepared("mnist")
+    except (FileNotFoundError, ImportError) as error:
+        pytest.skip(str(error))
+    assert (folder / "dataset_info.json").exists()

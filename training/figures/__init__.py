@@ -1,0 +1,1 @@
+"""The paper's figures, each by one command: see `__main__`."""

@@ -1,0 +1,109 @@
+"""`python -m training.figures FIGURE [--flags]`; JSON on the last line.
+
+2: histogram of the steps of a problem in meta-training.
+3: two LSTM optimizers, meta-trained here, on their problem and beyond.
+4: problems of the corpus, beside Adam and RMSProp.
+5: five initial learning rates on random quadratics.
+6: features off, one by one, each variant meta-trained here.
+7: time of a gradient and update against the size of the minibatch.
+8a: four problems never seen: MNIST, Fashion-MNIST, CIFAR-10.
+profiles: time to the loss of a tuned Adam, beside all rivals.
+
+Each writes figure_N.png, .csv and .json to --out, where finished jobs are
+kept, too (`jobs.csv`): run it again to go on, or with more seeds.
+"""
+
+import training.kept_compilations  # noqa: F401, I001 (before TensorFlow)
+
+import importlib
+import json
+import pathlib
+
+from absl import app, flags, logging
+
+from training.figures import output
+from training.figures.settings import Settings, SettingsError
+from training.results import Results
+
+OUT = flags.DEFINE_string("out", "runs/figures", "Folder for the results.")
+WEIGHTS = flags.DEFINE_string(
+    "weights",
+    "pretrained",
+    "Name in the package, path of a weights file, or of a checkpoint of a run.",
+)
+STEPS = flags.DEFINE_integer(
+    "steps",
+    None,
+    "Of each run; 2: number of problems; 7: repeats. Default: the figure's.",
+)
+SEEDS = flags.DEFINE_integer(
+    "seeds", None, "Runs of each; 4, 5: instances. Default: the figure's."
+)
+BATCH = flags.DEFINE_integer("batch", 64, "Size of the minibatches.")
+PICTURES = flags.DEFINE_integer(
+    "pictures", 2048, "Training pictures of each data set."
+)
+DATA_DIR = flags.DEFINE_string(
+    "data_dir",
+    None,
+    "Where tensorflow-datasets keeps its data; default: its own.",
+)
+BUDGET = flags.DEFINE_float(
+    "budget", None, "3, 6: seconds of meta-training of each optimizer."
+)
+ONLY = flags.DEFINE_list(
+    "only", [], "Only tasks, rows or variants with one of these in their name."
+)
+
+# Name to module, each with `run(settings, results)` that returns numbers. A
+# wrong flag should not take TensorFlow's start-up time.
+FIGURES = {
+    "2": "figure_2",
+    "3": "figure_3",
+    "4": "figure_4",
+    "5": "figure_5",
+    "6": "figure_6",
+    "7": "figure_7",
+    "8a": "figure_8a",
+    "profiles": "profiles",
+}
+
+
+def main(argv):
+    """Draws one figure."""
+    if len(argv) != 2 or argv[1] not in FIGURES:
+        raise app.UsageError(
+            f"Name one figure of {', '.join(FIGURES)}. Received: {argv[1:]}"
+        )
+    # tensorflow-datasets tells of every data set that it opens.
+    logging.set_verbosity(logging.WARNING)
+    name = FIGURES[argv[1]]
+    module = importlib.import_module(f"training.figures.{name}")
+    try:
+        settings = Settings(
+            out=pathlib.Path(OUT.value),
+            weights=WEIGHTS.value,
+            steps=STEPS.value,
+            seeds=SEEDS.value,
+            batch=BATCH.value,
+            pictures=PICTURES.value,
+            data_dir=DATA_DIR.value,
+            budget=BUDGET.value,
+            only=tuple(ONLY.value),
+        )
+        results = Results(settings.out / "jobs.csv")
+        numbers = module.run(settings, results)
+    except (SettingsError, FileNotFoundError, ImportError) as error:
+        raise app.UsageError(str(error)) from error
+    output.write_json(settings.out / f"{name}.json", numbers)
+    print(f"\n{settings.out / name}.png\n")
+    print(json.dumps(numbers))
+
+
+def run():
+    """Entry point of the console script."""
+    app.run(main)
+
+
+if __name__ == "__main__":
+    run()

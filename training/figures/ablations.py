@@ -1,0 +1,69 @@
+"""The variants of Figure 6: a feature off, or smaller RNNs (section 3.1)."""
+
+import dataclasses
+import types
+from typing import NamedTuple
+
+import problems
+from hrnn_opt.config import RuleConfig
+from training.config import MetaConfig
+from training.rules import Hierarchical
+
+FULL = "full"
+
+ROWS = ("quadratic_20_noisy", "softmax")
+"""The subset of the set `paper` that all are meta-trained on."""
+
+CONFIG = MetaConfig(
+    mean_steps=50.0,
+    mean_unrolls=5.0,
+    first_mean_unrolls=5.0,
+    meta_rate=2e-3,
+    meta_rate_end=1e-3,
+    averaging=0.99,
+)
+
+
+class Variant(NamedTuple):
+    """What differs from the full rule, and from the full meta-training."""
+
+    rule: dict
+    meta: dict = types.MappingProxyType({})
+
+    def make(self) -> tuple[Hierarchical, MetaConfig]:
+        """The rule and the settings."""
+        return (
+            Hierarchical(RuleConfig(**self.rule)),
+            dataclasses.replace(CONFIG, **self.meta),
+        )
+
+
+VARIANTS = {
+    FULL: Variant({}),
+    "no direction and length": Variant(
+        {"direction_length": False, "relative_learning_rate": False}
+    ),
+    "no input scaling": Variant({"dynamic_input_scaling": False}),
+    "no Global RNN": Variant({"global_rnn": False}),
+    "units 5/10/10": Variant(
+        {"param_units": 5, "tensor_units": 10, "global_units": 10}
+    ),
+    "no relative rate": Variant({"relative_learning_rate": False}),
+    "plain loss": Variant({}, {"log_objective": False}),
+    "no attention": Variant({"attention": False}),
+    "one timescale": Variant(
+        {"timescales": 1, "relative_log_magnitudes": False}
+    ),
+    "no shortcut": Variant({"shortcut": False}),
+    "no Tensor RNN": Variant({"tensor_rnn": False, "global_rnn": False}),
+    "no relative magnitudes": Variant({"relative_log_magnitudes": False}),
+    "no second derivatives": Variant({}, {"second_derivatives": False}),
+}
+
+
+def rows() -> tuple:
+    """The problems, alike in weight."""
+    found = problems.meta_training_set("paper")
+    return tuple(
+        row._replace(weight=1 / len(ROWS)) for row in found if row.name in ROWS
+    )

@@ -1,0 +1,232 @@
+"""What the results page says under each picture, from its numbers.
+
+A caption is one paragraph or table in Markdown. A defeat is a line about where
+the learned optimizer loses; all of them are collected on the page.
+"""
+
+from training.figures.comparison import OWN
+
+
+def number(x: float) -> str:
+    """Two digits, short."""
+    return f"{x:.2g}"
+
+
+def markdown(header: list, rows: list[list]) -> str:
+    """A table."""
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
+
+
+def _losses(finals: dict, first: str) -> str:
+    """A table of final losses by problem and optimizer, the lowest in bold."""
+    names = list(next(iter(finals.values())))
+    rows = []
+    for problem, losses in finals.items():
+        low = min(losses.values())
+        cells = [
+            f"**{number(losses[n])}**" if losses[n] == low
+            else number(losses[n])
+            for n in names
+        ]  # fmt: skip
+        rows.append([problem, *cells])
+    return markdown([first, *names], rows)
+
+
+def _behind(finals: dict, what: str) -> list[str]:
+    """Where another one ends lower."""
+    found = []
+    for problem, losses in finals.items():
+        winner = min(losses, key=losses.get)
+        if winner != OWN:
+            found.append(
+                f"{what}, {problem}: {number(losses[OWN])}, {winner} "
+                f"{number(losses[winner])}."
+            )
+    return found
+
+
+def figure_2(n: dict) -> tuple[str, list]:
+    """Histogram."""
+    low, median, high = n["quantiles_10_50_90"]
+    return (
+        f"Steps of {n['problems']:,} problems with the lengths of section 4.4: "
+        f"mean {n['mean']:,.0f} (expected {n['mean_by_section_4_4']:,.0f}), "
+        f"median {median:,.0f}, tenths beyond {low:,.0f} and {high:,.0f}.",
+        [],
+    )
+
+
+def figure_3(n: dict) -> tuple[str, list]:
+    """LSTM optimizers."""
+    checks = []
+    for kind, found in n["beside_sgd"].items():
+        made = n["meta_training"][kind]["iterations"]
+        word = "beats" if found["beats_sgd"] else "does **not** beat"
+        checks.append(
+            f"The one of the sigmoid {kind} ({made} meta-iterations) {word} "
+            f"the best SGD on its own problem after {n['horizon']} steps: "
+            f"{number(found['lstm'])} against {number(found['best_sgd'])}."
+        )
+    return (
+        "MNIST, 256 pictures of 7 x 7 pixels for the MLPs and 14 x 14 for the "
+        "ConvNets. Two coordinate-wise LSTM optimizers (Andrychowicz et al., "
+        f"2016) were meta-trained here for {n['budget']:g} s each; the weights "
+        "`wide` have seen small networks, too, but on synthetic data only. "
+        f"{' '.join(checks)} Then ReLUs, and {n['steps']} steps; median loss "
+        f"of {n['instances']} held-out instances:\n\n"
+        + _losses(n["final"], "MNIST"),
+        _behind(n["final"], f"Figure 3, {n['steps']} steps"),
+    )
+
+
+def figure_4(n: dict) -> tuple[str, list]:
+    """The corpus."""
+    return (
+        "Held-out draws of three rows of the corpus, chosen beforehand; "
+        f"median loss of {n['instances']} after {n['steps']} steps:\n\n"
+        + _losses(n["final"], "row"),
+        _behind(n["final"], "Figure 4"),
+    )
+
+
+def figure_5(n: dict) -> tuple[str, list]:
+    """Initial learning rates."""
+    rates = [f"{rate:.0e}" for rate in n["rates"]]
+    rows = [
+        [name, *map(number, final), f"{n['decades_between_rates'][name]:.1f}"]
+        for name, final in n["final"].items()
+    ]
+    finals = {
+        f"rate {rate}": {name: f[k] for name, f in n["final"].items()}
+        for k, rate in enumerate(rates)
+    }
+    return (
+        f"Median loss of {n['instances']} random quadratics after {n['steps']} "
+        "steps, by initial learning rate, and how many decades lie between "
+        "the best and the worst:\n\n"
+        + markdown(["optimizer", *rates, "decades"], rows),
+        _behind(finals, "Figure 5"),
+    )
+
+
+def figure_6(n: dict) -> tuple[str, list]:
+    """Ablations."""
+    rows = [
+        [name, n["iterations"][name], number(sorted(values)[len(values) // 2]),
+         f"{number(min(values))}-{number(max(values))}",
+         "" if name == "full" else n["against_full"][name]]
+        for name, values in n["final"].items()
+    ]  # fmt: skip
+    better = [k for k, v in n["against_full"].items() if v == "better"]
+    return (
+        f"MNIST ConvNet, loss after {n['steps']} steps. Each variant was "
+        f"meta-trained once from scratch for {n['budget']:g} s on "
+        f"{', '.join(n['rows'])}, so this says little about a full "
+        f"meta-training. Range of {n['seeds']} seeds; where it overlaps that "
+        "of the full rule nothing is ranked:\n\n"
+        + markdown(
+            ["variant", "meta-iterations", "median", "range", "against full"],
+            rows,
+        ),
+        [
+            f"Figure 6: without a feature it does better at this budget: "
+            f"{', '.join(better)}."
+        ]
+        if better
+        else [],
+    )
+
+
+def figure_7(n: dict) -> tuple[str, list]:
+    """Wall-clock time."""
+    names = list(n["milliseconds"])
+    first, *_, last = n["ratio_to_adam"]
+    rows = [
+        [batch, *(f"{n['milliseconds'][name][k]:.3g}" for name in names),
+         f"{n['ratio_to_adam'][k]:.1f}"]
+        for k, batch in enumerate(n["batches"])
+    ]  # fmt: skip
+    return (
+        "Milliseconds of a gradient and update, a ConvNet of two layers, one "
+        "core of a busy machine:\n\n"
+        + markdown(["batch", *names, "ratio to Adam"], rows),
+        [
+            f"Figure 7: a step takes {first:.1f} times Adam's with "
+            f"{n['batches'][0]} picture, {last:.1f} times with "
+            f"{n['batches'][-1]}."
+        ],
+    )
+
+
+def figure_8a(n: dict) -> tuple[str, list]:
+    """Networks never seen."""
+    return (
+        f"Loss of the whole training set ({n['pictures']} pictures) after "
+        f"{n['steps']} steps of {n['batch']}, median of {n['seeds']} seeds:\n\n"
+        + _losses(n["final"], "never seen"),
+        _behind(n["final"], "Figure 8a"),
+    )
+
+
+def profiles(n: dict) -> tuple[str, list]:
+    """Time to target."""
+    names = sorted(n["score_steps"], key=n["score_steps"].get, reverse=True)
+    rows = [
+        [name, f"{n['score_steps'][name]:.2f}",
+         f"{n['score_seconds'][name]:.2f}"]
+        for name in names
+    ]  # fmt: skip
+    tasks = n["steps_to_target"]
+    columns = list(next(iter(tasks.values())))
+    steps = [
+        [task, number(n["targets"][task]), *found.values()]
+        for task, found in tasks.items()
+    ]
+    behind = []
+    for task, found in tasks.items():
+        medians = {
+            name: float(cell.split()[0]) for name, cell in found.items()
+            if cell[0] != "-"
+        }  # fmt: skip
+        fastest = min(medians, key=medians.get)
+        if OWN not in medians:
+            behind.append(
+                f"Profiles, {task}: the target is not reached in {n['steps']} "
+                f"steps; {fastest} takes {medians[fastest]:g}."
+            )
+        elif medians[OWN] > medians[fastest]:
+            behind.append(
+                f"Profiles, {task}: {medians[OWN]:g} steps to the target, "
+                f"{fastest} {medians[fastest]:g}."
+            )
+    place = 1 + sum(
+        s > n["score_seconds"][OWN] for s in n["score_seconds"].values()
+    )
+    behind.append(
+        f"Profiles: by wall-clock time it is number {place} of {len(names)}."
+    )
+    return (
+        f"Time to the final loss of the best tuned Adam ({n['steps']} steps, "
+        f"{len(tasks)} tasks, {n['seeds']} seeds); rivals at the best rate of "
+        "a grid of six, found with seed 0, and at Keras's default. Score: "
+        "mean height of the profile between 1 and 4. Times are those of a "
+        "machine shared with other work: steps are the firmer figures.\n\n"
+        + markdown(["optimizer", "score, steps", "score, time"], rows)
+        + "\n\nSteps to the target, median (range) of seeds, - is never:\n\n"
+        + markdown(["task", "target", *columns], steps),
+        behind,
+    )
+
+
+CAPTIONS = {
+    "figure_2": ("Figure 2: length of meta-training's problems", figure_2),
+    "figure_3": ("Figure 3: LSTM optimizers", figure_3),
+    "figure_4": ("Figure 4: the corpus", figure_4),
+    "figure_5": ("Figure 5: initial learning rates", figure_5),
+    "figure_6": ("Figure 6: ablations", figure_6),
+    "figure_7": ("Figure 7: time", figure_7),
+    "figure_8a": ("Figure 8a: never seen", figure_8a),
+    "profiles": ("Time to target", profiles),
+}
+"""Title and a function from the numbers to (caption, defeats)."""

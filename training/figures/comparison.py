@@ -1,0 +1,102 @@
+"""Runs of Keras optimizers on the tasks, kept as they are finished."""
+
+import numpy as np
+from tqdm import tqdm
+
+from problems import pictures
+from training import candidates, curves
+from training.figures.settings import Settings
+from training.figures.tasks import TASKS, data
+from training.meta_objective import LARGEST
+from training.results import Results
+
+OWN = "HierarchicalRNN"
+
+
+class Comparison:
+    """Curves by task, optimizer and seed.
+
+    Weights and batches depend on the task and the seed alone.
+
+    Args:
+        settings: of the figure.
+        results: finished jobs.
+        steps: of each run.
+        every: steps between losses.
+    """
+
+    def __init__(
+        self, settings: Settings, results: Results, steps: int, every: int
+    ):
+        self.settings, self.results = settings, results
+        self.steps, self.every = steps, every
+        self.rule, self.vector = candidates.load(settings.weights)
+
+    def own(self):
+        """The learned optimizer, with nothing to tune."""
+        return candidates.optimizer(self.rule, self.vector)
+
+    def curve(self, task: str, who: str, make, seed: int) -> curves.Curve:
+        """One run, or the finished one.
+
+        Args:
+            task: a key of `TASKS`.
+            who: names the optimizer and its settings.
+            make: a function that returns it, not built yet.
+            seed: of the weights and the batches.
+        """
+        if who.startswith(OWN):
+            who = f"{who} {candidates.digest(self.vector)}"
+        s = self.settings
+        key = (
+            f"{task}; {who}; seed {seed}; {self.steps} steps by {self.every}; "
+            f"batch {s.batch}; {s.pictures} pictures"
+        )
+        numbers = self.results.get(key, lambda: self._run(task, make, seed))
+        return curves.Curve.from_numbers(numbers, self.every)
+
+    def _run(self, task, make, seed):
+        s = self.settings
+        name, new_model = TASKS[task]
+        split = data(name, s.pictures, s.data_dir)
+        order = curves.batches(len(split.x_train), self.steps, s.batch, seed)
+        return curves.train(
+            new_model(split.x_train.shape[1:], seed),
+            make(),
+            split.x_train,
+            split.y_train,
+            order,
+            self.every,
+        ).numbers()
+
+    def curves(self, jobs) -> dict:
+        """The curves of (task, who, make, seed), by the first two.
+
+        Returns:
+            Lists over the seeds.
+        """
+        found = {}
+        bar = tqdm(list(jobs), unit="run")
+        for task, who, make, seed in bar:
+            bar.set_description(f"{task}, {who}, seed {seed}")
+            curve = self.curve(task, who, make, seed)
+            found.setdefault((task, who), []).append(curve)
+        return found
+
+
+def final(runs) -> np.ndarray:
+    """Last losses, one a seed; what is not finite counts as 1e30."""
+    last = np.array([run.losses[-1] for run in runs])
+    return np.where(np.isfinite(last), np.minimum(last, LARGEST), LARGEST)
+
+
+def check_data(tasks, settings: Settings):
+    """Asks for missing data before anything is run.
+
+    Raises:
+        FileNotFoundError: a data set is not prepared.
+        ImportError: tensorflow-datasets is not installed.
+    """
+    for name in dict.fromkeys(TASKS[task].data for task in tasks):
+        if name in pictures.PREPARED:
+            pictures.prepared(name, settings.data_dir)

@@ -1,0 +1,43 @@
+"""Figure 8b on the results page, from the CSV of the ImageNet runs."""
+
+import csv
+import pathlib
+
+import numpy as np
+
+from training.figures.captions import markdown, number
+
+LAST = 10
+"""Lines of a run that its last loss is the mean of."""
+
+
+def caption(path: pathlib.Path) -> tuple[str, list]:
+    """Caption and defeats of a CSV with model, optimizer, step and loss."""
+    runs = {}
+    with path.open(newline="") as file:
+        for row in csv.DictReader(file):
+            run = runs.setdefault((row["model"], row["optimizer"]), [])
+            run.append((int(float(row["step"])), float(row["loss"])))
+    rows, behind = [], []
+    for model in dict.fromkeys(model for model, _ in runs):
+        own = {o: run for (m, o), run in runs.items() if m == model}
+        last = {
+            o: float(np.mean([loss for _, loss in run[-LAST:]]))
+            for o, run in own.items()
+        }
+        for o, run in own.items():
+            rows.append([model, o, run[-1][0], number(run[0][1]),
+                         f"{last[o]:.3f}"])  # fmt: skip
+        winner = min(last, key=last.get)
+        if "hrnn" in last and winner != "hrnn":
+            behind.append(
+                f"Figure 8b, {model}: {last['hrnn']:.2f}, {winner} "
+                f"{last[winner]:.2f}."
+            )
+    return (
+        "ImageNet architectures from scratch, training loss (the last one is "
+        f"the mean of {LAST} lines). A miniature data set and few steps: it "
+        "shows that the programs run, not who wins.\n\n"
+        + markdown(["model", "optimizer", "steps", "first", "last"], rows),
+        behind,
+    )

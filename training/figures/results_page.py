@@ -1,0 +1,129 @@
+"""`python -m training.figures.results_page --out=runs/figures`: the results.
+
+Takes over the pictures and numbers that lie in --out into `training/results`,
+and writes the marked section of README.md from all that lie there then.
+"""
+
+import json
+import pathlib
+import shutil
+
+from absl import app, flags
+
+from training.figures.captions import CAPTIONS
+from training.figures.figure_8b_page import caption as caption_8b
+from training.figures.output import write
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+BEGIN = "<!-- results: begin (python -m training.figures.results_page) -->"
+END = "<!-- results: end -->"
+
+BEYOND = (
+    "- After thousands of steps and on data with lasting noise: see [what the "
+    "shipped weights can do](#what-the-shipped-weights-can-do)."
+)
+"""What runs of these lengths do not show."""
+
+
+def take_over(out: pathlib.Path, kept: pathlib.Path) -> list[str]:
+    """Copies what is finished, both files of a figure or none; its names."""
+    pairs = [(name, "json") for name in CAPTIONS] + [("figure_8b", "csv")]
+    taken = []
+    for name, kind in pairs:
+        files = [out / f"{name}.png", out / f"{name}.{kind}"]
+        if all(file.exists() for file in files):
+            kept.mkdir(parents=True, exist_ok=True)
+            for file in files:
+                shutil.copyfile(file, kept / file.name)
+            taken.append(name)
+    return taken
+
+
+def section(kept: pathlib.Path, root: pathlib.Path) -> str:
+    """The section's text, without the marks.
+
+    Args:
+        kept: folder of pictures and numbers.
+        root: that the links to the pictures start from.
+    """
+    parts, defeats, missing = [], [], []
+    entries = [
+        (name, title, kept / f"{name}.json", None)
+        for name, (title, _) in CAPTIONS.items()
+    ]
+    entries.insert(
+        -1,
+        (
+            "figure_8b",
+            "Figure 8b: ImageNet",
+            kept / "figure_8b.csv",
+            caption_8b,
+        ),
+    )
+    for name, title, path, of_file in entries:
+        if not path.exists():
+            missing.append(title)
+            continue
+        if of_file:
+            caption, behind = of_file(path)
+        else:
+            caption, behind = CAPTIONS[name][1](json.loads(path.read_text()))
+        picture = (kept / f"{name}.png").relative_to(root).as_posix()
+        parts.append(f"### {title}\n\n![{title}]({picture})\n\n{caption}")
+        defeats += behind
+    losses = (
+        "\n".join(f"- {line}" for line in defeats)
+        or "- In none of these figures."
+    )
+    parts.append(f"### Where the learned optimizer loses\n\n{losses}\n{BEYOND}")
+    if missing:
+        parts.append(f"Not there yet: {'; '.join(missing)}.")
+    return "\n\n".join(parts)
+
+
+def replaced(readme: str, text: str) -> str:
+    """The README with another section between the marks.
+
+    Raises:
+        ValueError: the marks are not there, once each and in order.
+    """
+    begin, end = readme.find(BEGIN), readme.find(END)
+    if readme.count(BEGIN) != 1 or readme.count(END) != 1 or end < begin:
+        raise ValueError(
+            f"Argument `readme` must have the lines {BEGIN!r} and {END!r}, in "
+            f"this order. Received: {readme.count(BEGIN)} and "
+            f"{readme.count(END)} of them"
+        )
+    return f"{readme[: begin + len(BEGIN)]}\n\n{text}\n\n{readme[end:]}"
+
+
+def rebuild(out: pathlib.Path, root: pathlib.Path) -> list[str]:
+    """Takes over, and writes README.md; the names of what was taken."""
+    kept, readme = root / "training" / "results", root / "README.md"
+    taken = take_over(out, kept)
+    write(readme, replaced(readme.read_text(), section(kept, root)).encode())
+    return taken
+
+
+def main(argv):
+    """Rebuilds the page."""
+    if len(argv) > 1:
+        raise app.UsageError(f"Only flags are taken. Received: {argv[1:]}")
+    try:
+        taken = rebuild(
+            pathlib.Path(flags.FLAGS.out), pathlib.Path(flags.FLAGS.root)
+        )
+    except (ValueError, FileNotFoundError) as error:
+        raise app.UsageError(str(error)) from error
+    print(json.dumps({"taken": taken}))
+
+
+def run():
+    """The command; flags are defined here, so that importing defines none."""
+    flags.DEFINE_string("out", "runs/figures", "Where the figures lie.")
+    flags.DEFINE_string("root", str(ROOT), "Folder of README.md.")
+    app.run(main)
+
+
+if __name__ == "__main__":
+    run()

@@ -1,0 +1,79 @@
+"""Networks and data that are in no meta-training set, by name."""
+
+import functools
+from collections.abc import Callable
+from typing import NamedTuple
+
+import keras
+
+from problems import pictures
+from training.rivals import OUTPUT
+
+
+class Task(NamedTuple):
+    """A classifier and its pictures."""
+
+    data: str  # a name of `problems.pictures`
+    model: Callable  # of the pictures' shape and a seed
+
+
+def _initializers(seed):
+    seeds = keras.random.SeedGenerator(seed)
+    return lambda: keras.initializers.GlorotUniform(seed=seeds)
+
+
+def convnet(shape, seed: int, filters=(16, 32), stride: int = 2):
+    """Two convolutions of 3 x 3, ReLU, and a dense layer for 10 classes."""
+    new = _initializers(seed)
+    layers = [
+        keras.layers.Conv2D(
+            n, 3, strides=stride, activation="relu", kernel_initializer=new()
+        )
+        for n in filters
+    ]
+    return keras.Sequential(
+        [
+            keras.layers.Input(shape),
+            *layers,
+            keras.layers.Flatten(),
+            keras.layers.Dense(10, kernel_initializer=new(), name=OUTPUT),
+        ]
+    )
+
+
+def mlp(shape, seed: int, units=(64, 64)):
+    """Two hidden layers of ReLUs, and a dense layer for 10 classes."""
+    new = _initializers(seed)
+    hidden = [
+        keras.layers.Dense(n, activation="relu", kernel_initializer=new())
+        for n in units
+    ]
+    return keras.Sequential(
+        [
+            keras.layers.Input(shape),
+            keras.layers.Flatten(),
+            *hidden,
+            keras.layers.Dense(10, kernel_initializer=new(), name=OUTPUT),
+        ]
+    )
+
+
+UNSEEN = {
+    "MNIST ConvNet": Task("mnist", convnet),
+    "MNIST MLP": Task("mnist", mlp),
+    "Fashion-MNIST ConvNet": Task("fashion_mnist", convnet),
+    "CIFAR-10 ConvNet": Task("cifar10", convnet),
+}
+"""The four of Figure 8a."""
+
+TASKS = UNSEEN | {
+    "digits ConvNet": Task("digits", functools.partial(convnet, stride=1)),
+    "digits MLP": Task("digits", mlp),
+}
+"""All; those on the digits need no prepared data."""
+
+
+@functools.lru_cache(maxsize=1)
+def data(name: str, count: int, data_dir) -> pictures.Split:
+    """Pictures, kept for the next run of the same task."""
+    return pictures.load(name, count, data_dir)

@@ -1,0 +1,61 @@
+"""Times to a target, and performance profiles (Dolan and More, 2002).
+
+In the manner of AlgoPerf (Dahl et al., 2023): a profile tells for every factor
+tau the share of tasks on which an optimizer reached the target within tau
+times the time of the fastest one; its score is the mean height of that curve
+for tau from 1 to 4.
+"""
+
+import numpy as np
+
+from training.curves import Curve
+
+LONGEST = 4.0
+"""Factor up to which profiles are integrated, as in AlgoPerf."""
+
+
+def reached(curve: Curve, target: float) -> tuple[float, float]:
+    """Steps and seconds until the loss is at most `target`; else infinite."""
+    below = np.flatnonzero(curve.losses <= target)
+    if not len(below):
+        return np.inf, np.inf
+    return float(curve.steps[below[0]]), float(curve.seconds[below[0]])
+
+
+def ratios(times: dict) -> dict:
+    """Times of each optimizer relative to the fastest one, task by task.
+
+    Args:
+        times: [tasks] of each optimizer; infinite where it never got there.
+
+    Returns:
+        Likewise; infinite for all where nobody did.
+    """
+    table = np.array(list(times.values()), float)
+    fastest = np.min(table, axis=0)
+    usable = np.isfinite(table) & np.isfinite(fastest)
+    # A target that is met at the start is met by all alike.
+    relative = np.divide(
+        table, fastest, out=np.ones_like(table), where=usable & (fastest > 0)
+    )
+    relative = np.where(usable, relative, np.inf)
+    return dict(zip(times, relative, strict=True))
+
+
+def profile(relative, tau) -> np.ndarray:
+    """Share of tasks within each factor.
+
+    Args:
+        relative: [tasks], from `ratios`.
+        tau: factors, [points].
+    """
+    return np.mean(np.asarray(relative)[:, None] <= np.asarray(tau), axis=0)
+
+
+def score(relative) -> float:
+    """The mean height of the profile between 1 and `LONGEST`.
+
+    Exact: a task adds what is left of the interval beyond its ratio.
+    """
+    left = LONGEST - np.minimum(np.asarray(relative), LONGEST)
+    return float(np.mean(left / (LONGEST - 1.0)))

@@ -1,0 +1,78 @@
+"""Today's optimizers from Keras itself, as they come and tuned.
+
+Each at Keras's default learning rate and at the best of a grid around it.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import keras
+
+FACTORS = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
+"""The grid: what the default learning rate is multiplied by."""
+
+OUTPUT = "output"
+"""Name of the last layer in our models: Muon leaves it to AdamW."""
+
+
+class Rival(NamedTuple):
+    """An optimizer of Keras."""
+
+    name: str
+    default: float  # learning rate
+    make: Callable  # of a learning rate, to an optimizer not built yet
+
+    @property
+    def grid(self) -> tuple:
+        """Learning rates among which the best is found."""
+        return tuple(float(f"{f * self.default:.3g}") for f in FACTORS)
+
+
+def _sgd(rate):
+    return keras.optimizers.SGD(rate, momentum=0.9)
+
+
+def _muon(rate):
+    return keras.optimizers.Muon(rate, exclude_layers=[OUTPUT])
+
+
+# Name, class in Keras, its default learning rate, how it is made if not by
+# the learning rate alone.
+_TABLE = (
+    ("Adam", "Adam", 1e-3, None),
+    ("AdamW", "AdamW", 1e-3, None),
+    ("RMSprop", "RMSprop", 1e-3, None),
+    ("SGD momentum", "SGD", 1e-2, _sgd),
+    ("Lion", "Lion", 1e-3, None),
+    ("Muon", "Muon", 1e-3, _muon),
+    ("ScheduleFreeAdamW", "ScheduleFreeAdamW", 2.5e-3, None),
+)
+
+
+def available() -> dict[str, Rival]:
+    """By name, those that the installed Keras has."""
+    found = {}
+    for name, kind, default, make in _TABLE:
+        constructor = getattr(keras.optimizers, kind, None)
+        if constructor is not None:
+            found[name] = Rival(name, default, make or constructor)
+    return found
+
+
+def best(losses: dict) -> float:
+    """The learning rate with the lowest loss; NaN counts as infinite.
+
+    Args:
+        losses: of each learning rate.
+    """
+    return min(
+        losses,
+        key=lambda rate: (
+            losses[rate] if losses[rate] == losses[rate] else float("inf")
+        ),
+    )
+
+
+def at_edge(rate: float, rival: Rival) -> bool:
+    """Whether a wider grid might have held a better one."""
+    return rate in (min(rival.grid), max(rival.grid))
