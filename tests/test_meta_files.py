@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from hrnn_opt import RuleConfig
-from training import checkpoints, evaluate, meta_optimizer, run_folder
+from training import candidates, checkpoints, meta_optimizer, run_folder
 from training.config import MetaConfig
 from training.local import state_arrays, state_of
 from training.meta_step import Statistics
@@ -165,7 +165,7 @@ def test_sizes_of_the_rule_are_kept_with_the_run(tmp_path):
         MetaConfig(tensor_units=0)
     small = tmp_path / "small.npz"
     checkpoints.write(small, run.arrays(), folder._info)
-    rule, vector = evaluate.load(str(small))
+    rule, vector = candidates.load(str(small))
     assert rule == run.rule
     np.testing.assert_array_equal(vector, run.state.average)
 
