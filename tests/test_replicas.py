@@ -92,6 +92,18 @@ def test_several_workers_need_their_addresses(monkeypatch):
         replicas.make_strategy("multi_worker")
 
 
+def test_replicas_are_counted_without_waiting_for_machines(monkeypatch):
+    task = {"cluster": {"worker": ["a:1", "b:1", "c:1"]}}
+    monkeypatch.setenv("TF_CONFIG", json.dumps(task))
+    each = max(len(tf.config.list_logical_devices("GPU")), 1)
+    assert replicas.count("auto") == replicas.count("multi_worker") == 3 * each
+    assert replicas.count("one_device") == 1
+    monkeypatch.delenv("TF_CONFIG")
+    assert replicas.count("auto") == each
+    with pytest.raises(ValueError, match="Received: TF_CONFIG=None"):
+        replicas.count("multi_worker")
+
+
 def test_one_device_is_the_chief():
     strategy = replicas.make_strategy("one_device")
     assert isinstance(strategy, tf.distribute.OneDeviceStrategy)
