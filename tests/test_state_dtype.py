@@ -148,7 +148,7 @@ def test_rounding_the_offset_leaves_theta(path):
 def test_variables_of_bfloat16_move_by_less_than_they_can_hold(path):
     """What rounding takes from phi, offsets of 8 bits give back in the mean.
 
-    Steps of 2^-20, while the last bit of the offset counts 2^-17.
+    Steps of some 2^-19, while the last bit of the offset counts 2^-17.
     """
     ways, n = [], 2**14
     for state_dtype in ("float32", "bfloat16"):
@@ -165,7 +165,7 @@ def test_variables_of_bfloat16_move_by_less_than_they_can_hold(path):
         np.testing.assert_array_equal(ops.cast(variable, "float32"), 1)
         offset = ops.convert_to_numpy(optimizer._slots.offset(0))
         ways.append(np.mean(2.0**-10 - offset.astype(float)))
-    assert 2.0**-20 < abs(ways[0]) < 2.0**-16
+    assert 2.0**-20 < abs(ways[0]) < 2.0**-15
     assert ways[1] == pytest.approx(ways[0], rel=0.05)
 
 
