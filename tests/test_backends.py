@@ -148,9 +148,14 @@ def test_state_in_bfloat16_moves_alike(results, backend, mode):
     wanted = every["state in bfloat16 eager"]
     assert got["skipped"] == 1
     assert_moved_alike(got, wanted, SHAPES, 1e-3)
-    assert_moved_alike(got, every["float32 eager"], SHAPES, 0.1)
-    with pytest.raises(AssertionError):
-        assert_moved_alike(got, every["float32 eager"], SHAPES, 1e-3)
+    # Single numbers pass close by their start: the larger tensors only.
+    starts = dict(zip(SHAPES, backend_cases.start(SHAPES), strict=True))
+    for name in ("kernel", "filters", "table"):
+        start, float32 = starts[name], every["float32 eager"][name]
+        for one, other in zip(got[name], float32, strict=True):
+            distance = np.linalg.norm(one - other)
+            assert distance < 0.05 * np.linalg.norm(other - start)
+        assert distance > 1e-3 * np.linalg.norm(other - start)
 
 
 @pytest.mark.slow

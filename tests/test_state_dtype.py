@@ -146,21 +146,26 @@ def test_rounding_the_offset_leaves_theta(path):
 
 
 def test_variables_of_bfloat16_move_by_less_than_they_can_hold(path):
-    """What rounding takes from phi, offsets of 8 bits give back in the mean."""
-    ways = []
+    """What rounding takes from phi, offsets of 8 bits give back in the mean.
+
+    Steps of some 2^-19, while the last bit of the offset counts 2^-17.
+    """
+    ways, n = [], 2**14
     for state_dtype in ("float32", "bfloat16"):
-        variable = keras.Variable(np.ones(4096), dtype="bfloat16")
+        variable = keras.Variable(np.ones(n), dtype="bfloat16")
         optimizer = HierarchicalRNN(
-            2.0**-15, weights=path, state_dtype=state_dtype
+            2.0**-20, weights=path, state_dtype=state_dtype
         )
         optimizer.swapped_by_callback = True
         optimizer.build([variable])
+        (offset,) = optimizer._slots.offsets[0]
+        offset.assign(ops.full((n,), 2.0**-10))
         for _ in range(10):
-            optimizer.apply([ops.ones(4096, "bfloat16")])
+            optimizer.apply([ops.ones(n, "bfloat16")])
+        np.testing.assert_array_equal(ops.cast(variable, "float32"), 1)
         offset = ops.convert_to_numpy(optimizer._slots.offset(0))
-        phi = ops.convert_to_numpy(ops.cast(variable, "float32"))
-        ways.append(np.mean((phi - offset).astype(float) - 1))
-    assert 1e-5 < abs(ways[0]) < 2.0**-9  # half of the last bit of 1
+        ways.append(np.mean(2.0**-10 - offset.astype(float)))
+    assert 2.0**-20 < abs(ways[0]) < 2.0**-15
     assert ways[1] == pytest.approx(ways[0], rel=0.05)
 
 
