@@ -54,12 +54,12 @@ class Program:
     """A launcher with its cluster, which ends with the test."""
 
     def __init__(self, folder, environment, *more):
-        self.folder, self.log = folder, folder.with_suffix(".log")
-        with self.log.open("w") as file:
+        self.folder = folder
+        self.out, self.log = (folder.with_suffix(x) for x in (".out", ".log"))
+        with self.out.open("w") as out, self.log.open("w") as log:
             self.process = subprocess.Popen(
-                command(folder, *more), env=environment, stdout=file,
-                stderr=subprocess.STDOUT,
-            )  # fmt: skip
+                command(folder, *more), env=environment, stdout=out, stderr=log
+            )
 
     def __enter__(self):
         return self
@@ -70,12 +70,12 @@ class Program:
         self.process.wait()
 
     def text(self):
-        return self.log.read_text()
+        return self.log.read_text() + self.out.read_text()
 
     def wait(self, seconds=300):
         """The JSON on the last line."""
         assert self.process.wait(seconds) == 0, self.text()
-        return json.loads(self.text().splitlines()[-1])
+        return json.loads(self.out.read_text().splitlines()[-1])
 
     def tasks(self):
         """Job and index to the process's number, from the environments."""
