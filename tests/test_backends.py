@@ -280,7 +280,7 @@ def test_saved_on_one_backend_continued_on_another(results, writer, reader):
         assert_identical(fit, wanted["fit"])
         assert_identical(rounded, wanted["fit in bfloat16"])
     else:
-        assert_close(fit, wanted["fit"], 1e-4)
+        assert_close(fit, {n: wanted["fit"][n] for n in fit}, 1e-4)
         # The model's variables: a number of the state may round otherwise.
         names = [name for name in rounded if name.startswith("v")]
         rounded_wanted = wanted["fit in bfloat16"]
