@@ -4,6 +4,7 @@ A caption is one paragraph or table in Markdown. A defeat is a line about where
 the learned optimizer loses; all of them are collected on the page.
 """
 
+from training.figures.ablations import VARIANTS
 from training.figures.comparison import OWN
 
 
@@ -118,6 +119,8 @@ def figure_6(n: dict) -> tuple[str, list]:
          "" if name == "full" else n["against_full"][name]]
         for name, values in n["final"].items()
     ]  # fmt: skip
+    left = [name for name in VARIANTS if name not in n["final"]]
+    left = f"\n\nNot run here: {', '.join(left)}." if left else ""
     better = [k for k, v in n["against_full"].items() if v == "better"]
     return (
         f"MNIST ConvNet, loss after {n['steps']} steps. Each variant was "
@@ -128,7 +131,8 @@ def figure_6(n: dict) -> tuple[str, list]:
         + markdown(
             ["variant", "meta-iterations", "median", "range", "against full"],
             rows,
-        ),
+        )
+        + left,
         [
             f"Figure 6: without a feature it does better at this budget: "
             f"{', '.join(better)}."

@@ -111,9 +111,9 @@ def draw(finals, verdicts, budget, steps, settings):
     axes.set_xscale("log")
     axes.set_xlabel(f"training loss after {steps} steps (nats)")
     axes.set_title(
-        f"{TASK}; each variant meta-trained once, {budget:g} s on one core, on "
+        f"{TASK}; meta-trained once for {budget:g} s on "
         f"{len(ablations.ROWS)} families.\nMedian and range of seeds; black "
-        "overlaps the full rule (band): not ranked",
+        "overlaps the full rule: not ranked",
         fontsize=8,
     )
     axes.grid(True, axis="x", alpha=0.2)
