@@ -8,7 +8,7 @@ import numpy as np
 from training.figures.captions import markdown, number
 
 LAST = 10
-"""Lines of a run that its last loss is the mean of."""
+"""Lines of a run that its last loss is the median of."""
 
 
 def caption(path: pathlib.Path) -> tuple[str, list]:
@@ -22,7 +22,7 @@ def caption(path: pathlib.Path) -> tuple[str, list]:
     for model in dict.fromkeys(model for model, _ in runs):
         own = {o: run for (m, o), run in runs.items() if m == model}
         last = {
-            o: float(np.mean([loss for _, loss in run[-LAST:]]))
+            o: float(np.median([loss for _, loss in run[-LAST:]]))
             for o, run in own.items()
         }
         for o, run in own.items():
@@ -36,7 +36,7 @@ def caption(path: pathlib.Path) -> tuple[str, list]:
             )
     return (
         "ImageNet architectures from scratch, training loss (the last one is "
-        f"the mean of {LAST} lines). A miniature data set and few steps: it "
+        f"the median of {LAST} lines). A miniature data set and few steps: it "
         "shows that the programs run, not who wins.\n\n"
         + markdown(["model", "optimizer", "steps", "first", "last"], rows),
         behind,
