@@ -4,7 +4,12 @@ import json
 
 import pytest
 
-from training.figures import captions, figure_8b_page, results_page
+from training.figures import (
+    FIGURES,
+    captions,
+    figure_8b_page,
+    results_page,
+)
 from training.figures.results_page import BEGIN, END
 
 README = f"# Title\n\n{BEGIN}\n\nold\n\n{END}\n\n## After\n"
@@ -81,8 +86,6 @@ def test_marks_must_be_there(text):
 
 
 def test_all_figures_have_a_caption():
-    from training.figures.__main__ import FIGURES
-
     assert set(captions.CAPTIONS) == set(FIGURES.values())
 
 

@@ -1,1 +1,13 @@
 """The paper's figures, each by one command: see `__main__`."""
+
+FIGURES = {
+    "2": "figure_2",
+    "3": "figure_3",
+    "4": "figure_4",
+    "5": "figure_5",
+    "6": "figure_6",
+    "7": "figure_7",
+    "8a": "figure_8a",
+    "profiles": "profiles",
+}
+"""Name to module, each with `run(settings, results)` that returns numbers."""

@@ -21,7 +21,7 @@ import pathlib
 
 from absl import app, flags, logging
 
-from training.figures import output
+from training.figures import FIGURES, output
 from training.figures.settings import Settings, SettingsError
 from training.results import Results
 
@@ -54,19 +54,6 @@ BUDGET = flags.DEFINE_float(
 ONLY = flags.DEFINE_list(
     "only", [], "Only tasks, rows or variants with one of these in their name."
 )
-
-# Name to module, each with `run(settings, results)` that returns numbers. A
-# wrong flag should not take TensorFlow's start-up time.
-FIGURES = {
-    "2": "figure_2",
-    "3": "figure_3",
-    "4": "figure_4",
-    "5": "figure_5",
-    "6": "figure_6",
-    "7": "figure_7",
-    "8a": "figure_8a",
-    "profiles": "profiles",
-}
 
 
 def main(argv):
