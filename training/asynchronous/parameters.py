@@ -11,7 +11,7 @@ from training.config import MetaConfig
 from training.meta_optimizer import MetaState
 
 DEVICE = "/job:ps/task:0/device:CPU:0"
-"""Where they lie: 11,000 numbers need no second server."""
+"""Where they lie: 8,000 numbers need no second server."""
 
 
 class Tallies(NamedTuple):
