@@ -179,12 +179,20 @@ class SoftmaxRegression(DataSet):
         dim: number of inputs.
         classes: number of classes.
         rows: number of points.
+        positive: whether inputs are those of a network's last layer, after
+            ReLUs: none is negative, so that all of them together pull the
+            logits, dim times as far as one; weights begin small.
     """
 
     dim: int = 10
     classes: int = 5
     rows: int = 256
-    name: str = "softmax_regression"
+    positive: bool = False
+
+    @property
+    def name(self):
+        """Tells whether inputs are positive."""
+        return "softmax_regression" + ("_positive" if self.positive else "")
 
     @property
     def shapes(self):
@@ -196,9 +204,15 @@ class SoftmaxRegression(DataSet):
         seeds = draws.split(seed, 5)
         x = draws.normal(seeds[0], (count, self.rows, self.dim))
         teacher = draws.normal(seeds[1], (count, self.dim, self.classes))
-        y = tf.argmax(x @ teacher, axis=-1, output_type=tf.int32)
         w = draws.normal(seeds[2], (count, self.dim, self.classes))
         b = draws.normal(seeds[3], (count, self.classes))
+        mean = 0.0
+        if self.positive:
+            x, mean = tf.nn.relu(x), 1.0 / math.sqrt(2.0 * math.pi)
+            w, b = w / math.sqrt(self.dim), tf.zeros_like(b)
+        # Without their mean: else one class would have nearly all points.
+        logits = (x - mean) @ teacher
+        y = tf.argmax(logits, axis=-1, output_type=tf.int32)
         return data_set(seeds[4], x, y, (w, b))
 
     def losses(self, params, x, y):

@@ -20,7 +20,7 @@ from problems.family import Family
 from problems.matrices import MatrixFactorization, MatrixProduct
 from problems.minibatch import MinibatchQuadratic
 from problems.monotone import Log1p, Power, Scaled
-from problems.neural import MLP, Bigram, ConvNet, Recurrent
+from problems.neural import MLP, Bigram, ConvNet, Recurrent, Residual
 from problems.registry import unknown
 from problems.slow import (
     DependencyChain,
@@ -96,9 +96,23 @@ _NETWORKS = (
         6,
         anywhere(MLP((10, 24, 24, 1), "gelu", True, regression=True, rows=400)),
     ),
+    # Fewer rows than parameters: noise that goes once it is known by heart.
+    (
+        "mlp_memorizing",
+        6,
+        anywhere(MLP((6, 24, 24, 1), "gelu", True, regression=True, rows=64)),
+    ),
+    ("mlp_memorizing_labels", 4, anywhere(MLP((8, 32, 6), "relu", rows=48))),
     ("mlp_sparse", 5, anywhere(MLP((24, 24, 24, 6), "relu", sparse=True))),
     ("convnet", 6, anywhere(ConvNet())),
     ("convnet_large", 2, anywhere(ConvNet((8, 16), 10))),
+    ("residual", 3, anywhere(Residual())),
+    # The head of a large network: many inputs that pull together.
+    (
+        "softmax_positive",
+        4,
+        anywhere(SoftmaxRegression(200, 4, 128, positive=True)),
+    ),
     ("recurrent", 5, anywhere(Recurrent())),
     ("bigram", 5, anywhere(Bigram())),
 )

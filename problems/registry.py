@@ -12,7 +12,7 @@ from problems.convex import (
 from problems.family import Family
 from problems.matrices import MatrixFactorization, MatrixInverse, MatrixProduct
 from problems.minibatch import MinibatchQuadratic
-from problems.neural import MLP, Bigram, ConvNet, Recurrent
+from problems.neural import MLP, Bigram, ConvNet, Recurrent, Residual
 from problems.slow import (
     DependencyChain,
     MinMax,
@@ -80,6 +80,7 @@ for _family in (
     LogisticRegression(),
     LogisticRegression(flipped=0.2),
     SoftmaxRegression(),
+    SoftmaxRegression(positive=True),
     MinibatchQuadratic(),
     OscillatingValley(),
     DependencyChain(),
@@ -95,6 +96,7 @@ for _family in (
     MLP((8, 16, 16, 4), activation="relu", normalized=True),
     MLP((4, 12, 12, 2), activation="tanh", regression=True),
     ConvNet(),
+    Residual(),
     Recurrent(),
     Bigram(),
 ):

@@ -167,19 +167,44 @@ def mlp(activation, normalized=False, regression=False):
 
 
 def convolution(x, w, b, stride):
+    return np.maximum(correlation(x, w, stride) + b, 0)
+
+
+def correlation(x, w, stride):
     size = (x.shape[1] - len(w)) // stride + 1
     out = np.zeros((len(x), size, size, w.shape[-1]))
     for i, j in itertools.product(range(size), repeat=2):
         rows = slice(i * stride, i * stride + 3)
         columns = slice(j * stride, j * stride + 3)
-        out[:, i, j] = np.tensordot(x[:, rows, columns], w, 3) + b
-    return np.maximum(out, 0)
+        out[:, i, j] = np.tensordot(x[:, rows, columns], w, 3)
+    return out
 
 
 def convnet(data, params):
     w1, b1, w2, b2, w3, b3 = params
     x = convolution(convolution(data["x"], w1, b1, 2), w2, b2, 1)
     return cross_entropy(x.mean((1, 2)) @ w3 + b3, data["y"])
+
+
+def residual(data, params):
+    params = list(params)
+
+    def normalized(x):
+        gain, shift = 1 + params.pop(0), params.pop(0)
+        x = (x - x.mean((0, 1, 2))) / np.sqrt(x.var((0, 1, 2)) + 1e-3)
+        return np.maximum(x * gain + shift, 0)
+
+    x = correlation(data["x"], params.pop(0), 2)
+    while len(params) > 4:
+        branch = x
+        for _ in range(2):
+            branch = np.pad(
+                normalized(branch), ((0, 0), (1, 1), (1, 1), (0, 0))
+            )
+            branch = correlation(branch, params.pop(0), 1)
+        x = x + branch
+    x = normalized(x).mean((1, 2))
+    return cross_entropy(x @ params[0] + params[1], data["y"])
 
 
 def recurrent(data, params):
@@ -210,6 +235,7 @@ REFERENCES = {
     "logistic_regression": logistic_regression,
     "logistic_regression_overlapping": logistic_regression,
     "softmax_regression": softmax_regression,
+    "softmax_regression_positive": softmax_regression,
     "minibatch_quadratic": minibatch_quadratic,
     "oscillating_valley": oscillating_valley,
     "dependency_chain": dependency_chain,
@@ -225,6 +251,7 @@ REFERENCES = {
     "mlp_relu_normalized": mlp("relu", normalized=True),
     "mlp_tanh_regression": mlp("tanh", regression=True),
     "convnet": convnet,
+    "residual": residual,
     "recurrent": recurrent,
     "bigram": bigram,
 }

@@ -204,7 +204,7 @@ def test_a_run_does_what_the_numbers_of_its_meta_iterations_say(done):
         step = other.meta_iterations[row.name].step
         seeds = draws.split(draws.fold(CONFIG.seed, number), 3)
         mean = lengths.mean_unrolls(CONFIG, state.iteration)
-        count = min(LIMIT, int(lengths.unrolls(seeds[1], 1, mean)[0]))
+        count = min(LIMIT, int(lengths.unrolls(seeds[1], 1, mean, CONFIG)[0]))
         assert len(finished.unrolls.seconds) == count
         vector = tf.constant(np.asarray(state.vector))
         pool = step.nursery.draw(vector, seeds[0], mean)

@@ -114,9 +114,18 @@ def test_segments_of_an_unroll(steps, segment):
     assert abs(found.mean() - 1 - mean) < error
 
 
+def test_equal_lengths_are_all_the_mean():
+    config = MetaConfig(heavy_tailed=False, mean_steps=200.0, mean_between=90.0)
+    found = tf.function(lambda: drawn_segments(config))().numpy()
+    assert set(found) == {5}
+    assert lengths.segments_between((0, 1), config) == 2
+    found = lengths.unrolls(4, 9, tf.constant(6.7), config).numpy()
+    assert list(found) == [8] * 9
+
+
 @pytest.mark.parametrize("mean", [0.5, 10.0, 50.0])
 def test_unrolls_of_a_problem(mean):
-    found = lengths.unrolls(4, MANY, mean).numpy()
+    found = lengths.unrolls(4, MANY, mean, MetaConfig()).numpy()
     assert found.min() == 1 and len(set(found)) > 3
     wanted, deviation = rounded(mean)
     error = 5 * deviation / math.sqrt(MANY)

@@ -21,10 +21,10 @@ def environment(**more):
     return {**os.environ, "PYTHONPATH": path, **more}
 
 
-def run_cases(marker):
+def run_cases(marker, file="replica_cases"):
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-m", marker,
-         "-p", "no:cacheprovider", "tests/replica_cases.py"],
+         "-p", "no:cacheprovider", f"tests/{file}.py"],
         cwd=ROOT,
         env=environment(),
         capture_output=True,
@@ -36,6 +36,10 @@ def run_cases(marker):
 
 def test_under_two_mirrored_replicas():
     run_cases("not slow")
+
+
+def test_the_guard_under_two_mirrored_replicas():
+    run_cases("not slow", "replica_guard_cases")
 
 
 @pytest.mark.slow

@@ -48,6 +48,11 @@ class MetaConfig:
     mean_unrolls: float = _setting(
         50.0, "A problem has 1 + Exp(mean_unrolls) unrolls (section 4.4)."
     )
+    heavy_tailed: bool = _setting(
+        True,
+        "Whether these numbers are exponentially distributed (section 4.4) "
+        "rather than always the mean.",
+    )
     first_mean_unrolls: float = _setting(
         10.0, "Mean number of unrolls at the start of the run."
     )

@@ -1,4 +1,4 @@
-"""Heavy-tailed lengths of meta-training's problems (section 4.4)."""
+"""Lengths of meta-training's problems: heavy-tailed (section 4.4)."""
 
 import math
 
@@ -13,21 +13,29 @@ def exponential(seed, shape, mean):
     return -mean * tf.math.log(1.0 - draws.uniform(seed, shape))
 
 
+def _extra(seed, shape, mean, config: MetaConfig):
+    """Exp(mean), or always the mean where nothing is heavy-tailed."""
+    if config.heavy_tailed:
+        return exponential(seed, shape, mean)
+    return tf.fill(shape, tf.cast(mean, tf.float32))
+
+
 def segments(seed, config: MetaConfig):
     """Number of segments of an unroll: segment + Exp(mean_steps) steps."""
-    extra = exponential(seed, (), config.mean_steps) / config.segment
+    extra = _extra(seed, (), config.mean_steps, config) / config.segment
     return 1 + tf.cast(tf.round(extra), tf.int32)
 
 
 def segments_between(seed, config: MetaConfig):
     """Number of segments without derivatives after an unroll."""
-    extra = exponential(seed, (), config.mean_between) / config.segment
+    extra = _extra(seed, (), config.mean_between, config) / config.segment
     return tf.cast(tf.round(extra), tf.int32)
 
 
-def unrolls(seed, count: int, mean):
+def unrolls(seed, count: int, mean, config: MetaConfig):
     """Number of unrolls of `count` problems: 1 + Exp(mean), rounded."""
-    return 1 + tf.cast(tf.round(exponential(seed, (count,), mean)), tf.int32)
+    extra = _extra(seed, (count,), mean, config)
+    return 1 + tf.cast(tf.round(extra), tf.int32)
 
 
 def shares(steps, total, foresight: float):

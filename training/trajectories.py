@@ -81,7 +81,7 @@ class Nursery:
             lengths.rates(second, self.count, self.config),
             log_loss(self.family.full_loss(data, start), self.config.epsilon),
             tf.zeros((self.count,), tf.int32),
-            lengths.unrolls(third, self.count, mean_unrolls),
+            lengths.unrolls(third, self.count, mean_unrolls, self.config),
         )
 
     @staticmethod

@@ -9,6 +9,7 @@ from problems.neural.convnet import ConvNet
 from problems.neural.digits import digits_convnet, digits_mlp
 from problems.neural.mlp import MLP
 from problems.neural.on_pictures import OnPictures, pooled
+from problems.neural.residual import Residual
 from problems.neural.sequence import Bigram, Recurrent
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     "ConvNet",
     "OnPictures",
     "Recurrent",
+    "Residual",
     "digits_convnet",
     "digits_mlp",
     "pooled",

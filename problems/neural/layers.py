@@ -41,6 +41,15 @@ def layer_norm(x, gain, shift):
     return normal * gain[:, None, :] + shift[:, None, :]
 
 
+def batch_norm(x, gain, shift):
+    """x [B, rows, H, W, C] normalised over all but instances and channels."""
+    mean = tf.reduce_mean(x, axis=(1, 2, 3), keepdims=True)
+    variance = tf.reduce_mean((x - mean) ** 2, axis=(1, 2, 3), keepdims=True)
+    normal = (x - mean) * tf.math.rsqrt(variance + 1e-3)
+    each = (slice(None), None, None, None)
+    return normal * gain[each] + shift[each]
+
+
 def weights(seed, count: int, shapes) -> tuple:
     """Normal weights of variance 1 / fan-in, and zeros for vectors.
 

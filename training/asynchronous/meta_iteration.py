@@ -63,7 +63,7 @@ class MetaIteration:
         vector, _ = self.parameters.read()
         dry = tf.equal(limit, 0)
         segments = tf.where(dry, 1, NO_LIMIT)
-        count = lengths.unrolls(counting, 1, mean)[0]
+        count = lengths.unrolls(counting, 1, mean, config)[0]
         count = tf.minimum(count, tf.maximum(limit, 1))
         instances = self.step.nursery.draw(vector, drawing, mean)
         instances = instances._replace(left=tf.fill((self.step.count,), count))
@@ -113,6 +113,9 @@ class MetaIteration:
         outcome = Outcome(*columns[count:-2])
         return Unrolls(statistics, outcome, *columns[-2:])
 
-    def warm_up(self):
-        """Compiles everything where it is called, and updates nothing."""
-        self.traced(tf.zeros((2,), tf.int32), 0, 0, 0)
+    def warm_up(self, device=None):
+        """Compiles everything on a device, and updates nothing."""
+        # They lie here, as a coordinator's arguments do.
+        arguments = tf.zeros((2,), tf.int32), *map(tf.constant, (0, 0, 0))
+        with tf.device(device):
+            self.traced(*arguments)

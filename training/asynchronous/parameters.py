@@ -14,6 +14,10 @@ DEVICE = "/job:ps/task:0/device:CPU:0"
 """Where they lie: 8,000 numbers need no second server."""
 
 
+DIGIT = 2**16
+"""Integers of up to 31 bits travel as two floats, beside other floats."""
+
+
 class Tallies(NamedTuple):
     """What happened to the updates so far; variables or their values."""
 
@@ -103,9 +107,12 @@ class MetaParameters:
 
         The version is read first: staleness is never understated.
         """
-        version = self.state.updates.read_value()
-        with tf.control_dependencies([version]):
-            return self.state.vector.read_value(), version
+        with self._place():
+            version = self.state.updates.read_value()
+            with tf.control_dependencies([version]):
+                vector = self.state.vector.read_value()
+            message = tf.concat([vector, _digits([version])], 0)
+        return message[:-2], _whole(message[-2:])[0]
 
     def apply(self, gradient, work: Work) -> Outcome:
         """One update; for use in a graph.
@@ -114,13 +121,23 @@ class MetaParameters:
             gradient: [M]; zero or not finite moves nothing.
             work: what it is the result of.
         """
+        # One message there and one back: each tensor would be one.
+        seconds = tf.reshape(tf.cast(work.seconds, tf.float32), (1,))
+        whole = [tf.cast(x, tf.int32) for x in work._replace(seconds=0)]
+        message = tf.concat([gradient, seconds, _digits(whole)], 0)
         with self._place():
-            gradient = tf.identity(gradient)
-            work = Work(*(tf.identity(value) for value in work))
-            with tf.control_dependencies([gradient, *work]):
-                return self._lock.execute(lambda: self._apply(gradient, work))
+            message = tf.identity(message)
+            with tf.control_dependencies([message]):
+                outcome = self._lock.execute(lambda: self._apply(message))
+        iteration, staleness, late = tf.unstack(outcome)
+        return Outcome(iteration, staleness, late > 0)
 
-    def _apply(self, gradient, work):
+    def _apply(self, message):
+        """The update. Returns an `Outcome` as integers [3]."""
+        size = self.state.vector.shape[0]
+        gradient, seconds = message[:size], message[size]
+        work = Work(*_whole(message[size + 1 :]))
+        work = work._replace(seconds=seconds, dry=work.dry > 0)
         old = MetaState(*(v.read_value() for v in self.state))
         staleness = old.updates - work.version
         late = tf.constant(False)
@@ -159,9 +176,8 @@ class MetaParameters:
             ),
         ]
         with tf.control_dependencies(writes):
-            return Outcome(
-                tf.identity(old.iteration), tf.identity(staleness), late
-            )
+            late = tf.cast(late, old.iteration.dtype)
+            return tf.stack([old.iteration, staleness, late])
 
     def _snapshot_locked(self):
         with self._place():
@@ -186,3 +202,16 @@ class MetaParameters:
         values = (*state, *tallies)
         for variable, value in zip(variables, values, strict=True):
             variable.assign(np.asarray(value, variable.dtype.as_numpy_dtype))
+
+
+def _digits(numbers):
+    """Integers of 0 or more [N] as floats [2 N], which hold them exactly."""
+    numbers = tf.stack(numbers)
+    digits = tf.concat([numbers // DIGIT, numbers % DIGIT], 0)
+    return tf.cast(digits, tf.float32)
+
+
+def _whole(digits) -> list:
+    """The inverse: N integers."""
+    high, low = tf.split(tf.cast(digits, tf.int32), 2)
+    return tf.unstack(DIGIT * high + low)

@@ -2,6 +2,7 @@
 
 import collections
 import concurrent.futures
+import contextlib
 import queue
 import threading
 from collections.abc import Iterator
@@ -107,9 +108,10 @@ class AsynchronousRun:
         unclaimed, done = iter(list(traced)), queue.Queue()
 
         def trace():
-            for name, event in traced.items():
-                self.meta_iterations[name].traced.get_concrete_function()
-                event.set()
+            with self._scope():
+                for name, event in traced.items():
+                    self.meta_iterations[name].traced.get_concrete_function()
+                    event.set()
 
         def warm_up(name, worker):
             device = f"/job:worker/task:{worker}" if self._remote else None
@@ -117,8 +119,8 @@ class AsynchronousRun:
                 if tracing.done():
                     tracing.result()  # Raises what ended it.
             try:
-                with tf.device(device):
-                    self.meta_iterations[name].warm_up()
+                with self._scope():
+                    self.meta_iterations[name].warm_up(device)
             except LOST_WORKER:
                 pass
             done.put(name)
@@ -149,6 +151,12 @@ class AsynchronousRun:
             counts[name] += 1
             if counts[name] == self.workers:
                 yield name
+
+    def _scope(self):
+        """Where the coordinator calls functions: elsewhere they are others."""
+        if not self._remote:
+            return contextlib.nullcontext()
+        return self._coordinator.strategy.scope()
 
     def start(self):
         """Begins to hand out meta-iterations."""

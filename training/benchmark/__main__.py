@@ -38,14 +38,14 @@ ONLY = flags.DEFINE_string(
     "only",
     None,
     "Measure only problems with this in their name; of `asynchronous`, only "
-    "scaling, ceiling or late.",
+    "scaling, ceiling, late or curve.",
 )
 # `asynchronous`.
 OUT = flags.DEFINE_string(
     "out", "runs/asynchronous", "Folder of runs and pictures."
 )
 ITERATIONS = flags.DEFINE_integer(
-    "iterations", 4000, "Of each run with late gradients.", lower_bound=400
+    "iterations", 4000, "Of each run that learns.", lower_bound=400
 )
 # All suites.
 SECONDS = flags.DEFINE_float(
@@ -63,7 +63,11 @@ ENSEMBLE = flags.DEFINE_enum(
     "Set that `meta` and `asynchronous` measure.",
 )
 THREADS = flags.DEFINE_integer(
-    "threads", 1, "Cores to use; 0 uses all.", lower_bound=0
+    "threads",
+    None,
+    "Cores to use; 0 uses all. Default: 1, but all for `asynchronous`, whose "
+    "processes share them.",
+    lower_bound=0,
 )
 
 
@@ -135,7 +139,10 @@ def main(argv):
         )
     from training.benchmark.steps import use_cores
 
-    use_cores(THREADS.value)
+    threads = THREADS.value
+    if threads is None:
+        threads = 0 if argv[1] == "asynchronous" else 1
+    use_cores(threads)
     print(json.dumps(SUITES[argv[1]]()))
 
 

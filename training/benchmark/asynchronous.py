@@ -14,7 +14,7 @@ import tensorflow as tf
 from training import meta_optimizer
 from training.asynchronous import cluster, launch
 from training.asynchronous.parameters import DEVICE, MetaParameters, Work
-from training.benchmark import crowds, delays
+from training.benchmark import crowds, delays, one_worker
 from training.config import MetaConfig
 from training.rules import Hierarchical
 from training.tables import table
@@ -97,36 +97,44 @@ def _ceiling(config, vector, coordinator) -> dict:
     )
     gradient = np.full_like(vector, 1e-3)
 
-    @tf.function(autograph=False)
-    def closure(slot, count):
-        def body(k):
-            read, version = parameters.read()
-            with tf.control_dependencies([read]):
-                work = Work(version, slot, slot, k, 1, tf.zeros((), tf.float64))
-            outcome = parameters.apply(tf.constant(gradient), work)
-            with tf.control_dependencies(list(outcome)):
-                return (k + 1,)
+    def update(slot, k):
+        """What a meta-iteration does after an unroll, without the unroll."""
+        read, version = parameters.read()
+        with tf.control_dependencies([read]):
+            work = Work(version, slot, slot, k, 1, tf.zeros((), tf.float64))
+        outcome = parameters.apply(tf.constant(gradient), work)
+        with tf.control_dependencies(list(outcome)):
+            return k + 1
 
+    @tf.function(autograph=False)
+    def one(slot):
+        return update(slot, tf.constant(0))
+
+    @tf.function(autograph=False)
+    def many(slot):
         return tf.while_loop(
-            lambda k: k < count, body, (0,), parallel_iterations=1
+            lambda k: k < INNER,
+            lambda k: (update(slot, k),),
+            (tf.constant(0),),
+            parallel_iterations=1,
         )
 
-    def run(closures, count):
-        start = time.perf_counter()
-        for slot in range(closures):
-            args = (tf.constant(slot), tf.constant(count))
-            coordinator.schedule(closure, args=args)
-        coordinator.join()
-        return closures * count / (time.perf_counter() - start)
+    def rate(closure, count):
+        """Of closures, after two for each worker that are not timed."""
+        for timed in (4, count):
+            start = time.perf_counter()
+            for slot in range(timed):
+                coordinator.schedule(closure, args=(tf.constant(slot),))
+            coordinator.join()
+        return count / (time.perf_counter() - start)
 
-    run(4, 1)
-    closures_per_s = run(CLOSURES, 1)
-    updates_per_s = run(20, INNER)
-    total = 4 + CLOSURES + 20 * INNER
+    closures_per_s = rate(one, CLOSURES)
+    updates_per_s = rate(many, 20) * INNER
+    total = 4 + CLOSURES + (4 + 20) * INNER
     wanted = meta_optimizer.initial(vector)
-    update = meta_optimizer.Updater(config)
+    updater = meta_optimizer.Updater(config)
     for _ in range(total):
-        wanted = update(wanted, gradient)
+        wanted = updater(wanted, gradient)
     state, tallies = parameters.snapshot()
     exact = state.updates == total and np.allclose(
         state.vector, wanted.vector, rtol=1e-5, atol=1e-6
@@ -186,6 +194,26 @@ def late(iterations: int, out: pathlib.Path) -> dict:
             for (d, rate), x in last.items()}  # fmt: skip
 
 
+def curve(updates: int, out: pathlib.Path) -> dict:
+    """Learning of one worker and of one machine: the table; picture, CSV."""
+    found = one_worker.learn(updates)
+    one_worker.draw(found, out)
+    result, lines = {}, []
+    for kind in (one_worker.ONE_MACHINE, one_worker.ONE_WORKER):
+        runs = [x[:, 1] for (name, _), x in found.items() if name == kind]
+        result[kind] = [[round(float(v), 2) for v in x] for x in runs]
+        for name, of in (("median", np.median), ("lowest", np.min),
+                         ("highest", np.max)):  # fmt: skip
+            lines.append([kind, name, *(f"{v:.2f}" for v in of(runs, axis=0))])
+    steps = [str(updates * k // one_worker.POINTS)
+             for k in range(one_worker.POINTS + 1)]  # fmt: skip
+    print(
+        f"\nHeld-out log loss after so many updates, {one_worker.SEEDS} seeds\n"
+    )
+    print(table(["", "", *steps], lines))
+    return result
+
+
 def run(
     seconds: float, ensemble: str, iterations: int, out: str, only: str | None
 ) -> dict:
@@ -194,11 +222,11 @@ def run(
     Args:
         seconds: of each program with workers.
         ensemble: name of the set.
-        iterations: of each run with late gradients.
+        iterations: of each run that learns.
         out: folder for pictures and runs.
-        only: a part: scaling, ceiling or late; None is all.
+        only: a part: scaling, ceiling, late or curve; None is all.
     """
-    parts = ("scaling", "ceiling", "late")
+    parts = ("scaling", "ceiling", "late", "curve")
     if only is not None and only not in parts:
         raise ValueError(
             f"Flag --only must be one of {', '.join(parts)}. Received: {only!r}"
@@ -214,5 +242,7 @@ def run(
         )
     if only in (None, "late"):
         figures["late"] = late(iterations, folder)
+    if only in (None, "curve"):
+        figures["curve"] = curve(iterations, folder)
     figures.pop("unroll_s", None)
     return figures

@@ -41,21 +41,29 @@ class Delayed(Run):
         return self._vectors[0]
 
 
-def learn(iterations: int, seed: int = 0) -> dict:
-    """(delay, meta-rate) to meta-losses, [iterations]."""
-    rows = tuple(
+def rows() -> tuple:
+    """The three rows, alike in weight."""
+    return tuple(
         row._replace(weight=1 / len(ROWS))
         for row in problems.meta_training_set("paper")
         if row.name in ROWS
     )
+
+
+def settings(seed: int, rate: float) -> MetaConfig:
+    """Small ones, so that runs are quick; the meta-rate does not fall."""
+    return MetaConfig(
+        seed=seed, work=160, mean_steps=50.0, first_mean_unrolls=4.0,
+        mean_unrolls=4.0, meta_rate=rate, meta_rate_end=rate,
+    )  # fmt: skip
+
+
+def learn(iterations: int, seed: int = 0) -> dict:
+    """(delay, meta-rate) to meta-losses, [iterations]."""
     steps, found = None, {}
     cases = [(delay, rate) for rate in RATES for delay in DELAYS]
     for delay, rate in tqdm(cases, unit="run"):
-        config = MetaConfig(
-            seed=seed, work=160, mean_steps=50.0, first_mean_unrolls=4.0,
-            mean_unrolls=4.0, meta_rate=rate, meta_rate_end=rate,
-        )  # fmt: skip
-        run = Delayed(delay, Hierarchical(), rows, config)
+        run = Delayed(delay, Hierarchical(), rows(), settings(seed, rate))
         if steps:
             run.steps = steps  # They hold no state.
         else:

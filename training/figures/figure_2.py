@@ -21,7 +21,7 @@ def totals(config: MetaConfig, count: int, seed: int) -> np.ndarray:
     """Steps of `count` problems in all their unrolls, drawn as the engine
     draws them: unrolls of whole segments."""
     first, second = draws.split(seed, 2)
-    numbers = lengths.unrolls(first, count, config.mean_unrolls).numpy()
+    numbers = lengths.unrolls(first, count, config.mean_unrolls, config).numpy()
 
     @tf.function
     def unrolls(number):

@@ -1,0 +1,67 @@
+"""A small residual network with batch normalization."""
+
+import dataclasses
+
+import tensorflow as tf
+
+from problems.convex import cross_entropy
+from problems.neural import layers
+from problems.neural.convnet import ConvNet, convolution
+
+
+@dataclasses.dataclass(frozen=True)
+class Residual(ConvNet):
+    """Residual blocks of two normalized convolutions each, on noisy templates.
+
+    The blocks' order is normalization, ReLU, convolution ("full
+    pre-activation"; He et al., 2016, as in ResNet V2). Statistics are those of
+    all pictures at hand, of which a minibatch weighs the first few: larger
+    batches than those of the gradient, and so less noisy.
+
+    Args:
+        filters: of all convolutions; all but the first, which has stride 2,
+            are padded.
+        blocks: their number.
+    """
+
+    filters: int = 8
+    blocks: int = 2
+    name: str = "residual"
+
+    def __post_init__(self):
+        layers.check_activation(self.activation)
+
+    @property
+    def shapes(self):
+        """First convolution; gain, shift and kernel twice a block; the end."""
+        kernel = (3, 3, self.filters, self.filters)
+        normal = ((self.filters,), (self.filters,))
+        return (
+            ((3, 3, 1, self.filters),)
+            + (*normal, kernel) * (2 * self.blocks)
+            + normal
+            + layers.dense_shapes(self.filters, self.classes)
+        )
+
+    def losses(self, params, x, y):
+        """Of every picture, [B, rows]. Gains are stored less 1."""
+        tensors = iter(params)
+        activation = layers.ACTIVATIONS[self.activation]
+        none = tf.zeros((x.shape[0], self.filters))
+
+        def normalized(x):
+            gain, shift = next(tensors), next(tensors)
+            return activation(layers.batch_norm(x, 1.0 + gain, shift))
+
+        x = convolution(x, next(tensors), none, stride=2)
+        for _ in range(self.blocks):
+            branch = x
+            for _ in range(2):
+                branch = normalized(branch)
+                padded = tf.pad(
+                    branch, ((0, 0), (0, 0), (1, 1), (1, 1), (0, 0))
+                )
+                branch = convolution(padded, next(tensors), none, stride=1)
+            x += branch
+        x = tf.reduce_mean(normalized(x), axis=(2, 3))
+        return cross_entropy(layers.dense(x, next(tensors), next(tensors)), y)

@@ -1,0 +1,77 @@
+"""The guard under `MirroredStrategy`: as on one device, on every copy.
+
+Run by `test_replicas.py` in a process of its own, as `replica_cases.py`.
+"""
+
+import numpy as np
+import pytest
+
+from hrnn_opt import callbacks, guard
+from tests.replica_cases import (
+    DATA,
+    Side,
+    both,
+    mirrored,
+    new_model,
+    one_device,
+    replica_gradients,
+    same,
+    variables,
+)
+from tests.twins import weights_file
+
+pytestmark = pytest.mark.filterwarnings("ignore:HierarchicalRNN trains at")
+
+
+@pytest.fixture(autouse=True)
+def short(monkeypatch):
+    """Failures show within a few steps."""
+    monkeypatch.setattr(guard, "INTERVAL", 4)
+    monkeypatch.setattr(guard, "PATIENCE", 3)
+
+
+def test_a_watched_loss_goes_back_on_all_copies(tmp_path):
+    path = weights_file(tmp_path)
+    one = Side(one_device(), path, guard=True)
+    two = Side(mirrored(), path, guard=True)
+    for k, (first, second) in enumerate(replica_gradients(20)):
+        one.step([[a + b for a, b in zip(first, second, strict=True)]])
+        two.step([first, second])
+        loss = np.nan if k == 11 else 1.0
+        for side in (one, two):
+            if np.isnan(loss):
+                with pytest.warns(UserWarning, match="the guard went back"):
+                    side.optimizer.watch(loss)
+            else:
+                side.optimizer.watch(loss)
+    assert one.optimizer.handovers == two.optimizer.handovers == 1
+    assert two.optimizer.handed_over_at == 12
+    same(one.all, two.all, 1e-6)
+
+
+@pytest.mark.filterwarnings("ignore:HierarchicalRNN.guard=True. watches")
+@pytest.mark.filterwarnings("ignore:HierarchicalRNN skipped")
+def test_skipped_steps_go_back_on_all_copies(tmp_path):
+    # Without a loss, inside the step: NaN on one replica only.
+    path = weights_file(tmp_path)
+    gradients = replica_gradients(16)
+    for first, _ in gradients[9:12]:
+        first[0][...] = np.nan
+    one, two = both(path, gradients, guard=True)
+    assert one.optimizer.handovers == two.optimizer.handovers == 1
+    same(one.all, two.all, 1e-6)
+
+
+def test_fit_goes_back_as_on_one_device(tmp_path):
+    path = weights_file(tmp_path)
+    strategies = one_device(), mirrored()
+    models = [new_model(s, path, guard=True) for s in strategies]
+    for k, model in enumerate(models):
+        watch = [callbacks.AttentionSwap(), callbacks.Guard()]
+        keep = {"batch_size": 8, "shuffle": False, "verbose": 0}
+        model.fit(*DATA, epochs=4, callbacks=watch, **keep)
+        with pytest.warns(UserWarning, match="the guard went back"):
+            model.fit(DATA[0], DATA[1] + 1e6, epochs=2, callbacks=watch, **keep)
+        model.fit(*DATA, epochs=2, callbacks=watch, **keep)
+        assert model.optimizer.handovers >= 1, k
+    same(*map(variables, models), 1e-5)
