@@ -23,6 +23,7 @@ from keras import ops
 
 from hrnn_opt import backend, fallback, kernels, rule
 from hrnn_opt.meta_parameters import unflatten
+from hrnn_opt.replicas import own_copy
 
 INTERVAL = 100
 PATIENCE = 10
@@ -151,9 +152,10 @@ class Guard:
             stop = start + self._slots.sizes[t]
             theta = ops.reshape(good[start:stop], variable.shape)
             start = stop
-            variable.assign(ops.cast(theta, variable.dtype))
+            own_copy(variable).assign(ops.cast(theta, variable.dtype))
             if optimizer.use_ema:
                 average = optimizer._model_variables_moving_average[t]
+                average = own_copy(average)
                 average.assign(ops.cast(theta, average.dtype))
         self._forget(lengths)
         self._restart()

@@ -46,6 +46,10 @@ class GuardState:
         """All of them."""
         return list(vars(self).values())
 
+    def just_checked(self) -> bool:
+        """Whether no step was made since the last check."""
+        return int(backend.read(self.since)) == 0
+
     def choose(self, learned, instead, assigned):
         """Runs one of two functions, which assign the same variables."""
         failed = backend.read(self.handovers) > 0

@@ -134,14 +134,14 @@ class HierarchicalRNN(Attended, keras.optimizers.Optimizer):
         """Times that the guard went back; from the first on, steps are those
         of `hrnn_opt.fallback`."""
         guarded = self.built and self.guard
-        return int(self._slots.guard.handovers) if guarded else 0
+        return int(backend.read(self._slots.guard.handovers)) if guarded else 0
 
     @property
     def handed_over_at(self) -> int | None:
         """Iterations made when the learned rule failed; None if it has not."""
         if not self.handovers:
             return None
-        return int(self._slots.guard.handed_over_at)
+        return int(backend.read(self._slots.guard.handed_over_at))
 
     def watch(self, loss, steps=1):
         """Tells the guard a loss, in your own loop, after `apply`.

@@ -14,6 +14,7 @@ from hrnn_opt import HierarchicalRNN
 from hrnn_opt.callbacks import AttentionSwap
 from tests import replica_worker
 from tests.twins import draw_gradients, new_variables, weights_file
+from tests.worker_processes import free_port
 from training import replicas
 from training.imagenet.files import Checkpoints
 
@@ -521,4 +522,4 @@ def test_parameter_servers_are_refused():
 
 
 def _address():
-    return f"localhost:{replica_worker.free_port()}"
+    return f"localhost:{free_port()}"

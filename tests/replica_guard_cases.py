@@ -56,22 +56,25 @@ def test_skipped_steps_go_back_on_all_copies(tmp_path):
     path = weights_file(tmp_path)
     gradients = replica_gradients(16)
     for first, _ in gradients[9:12]:
-        first[0][...] = np.nan
+        first[-1] = np.full_like(first[-1], np.nan)
     one, two = both(path, gradients, guard=True)
     assert one.optimizer.handovers == two.optimizer.handovers == 1
     same(one.all, two.all, 1e-6)
 
 
+@pytest.mark.slow
 def test_fit_goes_back_as_on_one_device(tmp_path):
     path = weights_file(tmp_path)
     strategies = one_device(), mirrored()
     models = [new_model(s, path, guard=True) for s in strategies]
     for k, model in enumerate(models):
-        watch = [callbacks.AttentionSwap(), callbacks.Guard()]
+        events = callbacks.Telemetry(tmp_path / f"events{k}", every=5)
+        watch = [callbacks.AttentionSwap(), callbacks.Guard(), events]
         keep = {"batch_size": 8, "shuffle": False, "verbose": 0}
         model.fit(*DATA, epochs=4, callbacks=watch, **keep)
         with pytest.warns(UserWarning, match="the guard went back"):
             model.fit(DATA[0], DATA[1] + 1e6, epochs=2, callbacks=watch, **keep)
         model.fit(*DATA, epochs=2, callbacks=watch, **keep)
-        assert model.optimizer.handovers >= 1, k
+        assert model.optimizer.handovers >= 1
+        assert list((tmp_path / f"events{k}").rglob("*tfevents*"))
     same(*map(variables, models), 1e-5)

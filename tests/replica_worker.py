@@ -4,24 +4,17 @@ workers where `TF_CONFIG` says so. What it ends with then lies in a file.
 Started by `test_replicas.py`.
 """
 
-import socket
 import sys
+from unittest import mock
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from hrnn_opt import HierarchicalRNN
+from hrnn_opt import HierarchicalRNN, guard
 from training import replicas
 
 FEATURES, OUTPUTS, BATCH, STEPS = 5, 2, 8, 6
-
-
-def free_port() -> int:
-    """A port that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("localhost", 0))
-        return probe.getsockname()[1]
 
 
 def data():
@@ -80,6 +73,17 @@ def train(strategy, weights, bad=None, **kwargs):
     return ending(loop, logs)
 
 
+def train_guarded(strategy, weights):
+    """A run whose watched loss is NaN once, and the steps after it."""
+    loop = new_loop(strategy, weights, guard=True)
+    batches = iter(replicas.distribute(strategy, examples().repeat(), BATCH))
+    with mock.patch.object(guard, "INTERVAL", 4):
+        for watched in (1.0, 1.0, float("nan"), 1.0):
+            logs = loop.train(batches, 4)
+            loop.optimizer.watch(watched, 4)
+    return ending(loop, logs | {"handovers": loop.optimizer.handovers})
+
+
 def run(strategy, weights) -> dict[str, list]:
     """All cases, by name."""
     # Of an odd number: the second replica sees it.
@@ -87,6 +91,7 @@ def run(strategy, weights) -> dict[str, list]:
     options = {"weight_decay": 0.1, "use_ema": True, "global_clipnorm": 0.01}
     return {
         "options": train(strategy, weights, **options),
+        "guarded": train_guarded(strategy, weights),
         "skipped": train(strategy, weights, bad),
         "mixed": train(strategy, weights, bad, policy="mixed_bfloat16"),
     }

@@ -136,18 +136,14 @@ def test_figure_3(out, data):
 
 @slow
 def test_figure_6(out, data):
-    numbers, rows = figure(
-        out, "6", f"--data_dir={data}", "--budget=0.1", "--steps=25",
-        "--seeds=2", "--pictures=128", "--only=units,plain",
-    )  # fmt: skip
+    small = f"--data_dir={data} --budget=0.1 --steps=25 --seeds=2 "
+    small += "--pictures=128"
+    numbers, rows = figure(out, "6", *small.split(), "--only=units,plain")
     assert list(numbers["final"]) == ["full", "units 5/10/10", "plain loss"]
     assert len(rows) == 3 * 2 * 2
     assert numbers["against_full"]["full"] == "overlap"
     # What was meta-trained is kept.
-    again, _ = figure(
-        out, "6", f"--data_dir={data}", "--budget=0.1", "--steps=25",
-        "--seeds=2", "--pictures=128", "--only=units",
-    )  # fmt: skip
+    again, _ = figure(out, "6", *small.split(), "--only=units")
     assert again["final"]["units 5/10/10"] == numbers["final"]["units 5/10/10"]
 
 

@@ -1,8 +1,6 @@
 """`python -m training.evaluate_imagenet` on a tiny ImageNet made here."""
 
 import json
-import os
-import pathlib
 import signal
 import subprocess
 import sys
@@ -13,10 +11,9 @@ import pytest
 import tensorflow as tf
 
 from tests import imagenet_data
-from tests.replica_worker import free_port
+from tests.worker_processes import environment, run_two
 from training.imagenet import files, source
 
-ROOT = pathlib.Path(__file__).parent.parent
 STEPS = 6
 
 
@@ -31,11 +28,6 @@ def command(data_dir, out, *more):
         "--model=mobilenet_quarter", "--image_size=32", "--batch_size=4",
         f"--data_dir={data_dir}", f"--out={out}", f"--steps={STEPS}", *more,
     ]  # fmt: skip
-
-
-def environment(**more):
-    path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
-    return {**os.environ, "PYTHONPATH": path, **more}
 
 
 def program(*arguments, fails=False, **more):
@@ -159,33 +151,7 @@ def test_half_precision_trains(data_dir, tmp_path):
 @pytest.mark.slow
 def test_two_workers_train_and_one_goes_on(data_dir, tmp_path):
     out = tmp_path / "run"
-    workers = [f"localhost:{free_port()}" for _ in range(2)]
-    logs = [tmp_path / f"worker{k}.log" for k in range(2)]
-    running = []
-    arguments = command(data_dir, out, "--steps=3", "--validate_every=2")
-    try:
-        for k, log in enumerate(logs):
-            task = {
-                "cluster": {"worker": workers},
-                "task": {"type": "worker", "index": k},
-            }
-            with log.open("w") as output:
-                running.append(
-                    subprocess.Popen(
-                        arguments,
-                        env=environment(TF_CONFIG=json.dumps(task)),
-                        stdout=output,
-                        stderr=subprocess.STDOUT,
-                    )
-                )
-        codes = [worker.wait(timeout=900) for worker in running]
-    finally:
-        for worker in running:
-            worker.kill()
-            worker.wait()
-        said = "\n".join(log.read_text()[-3000:] for log in logs)
-        print(said)
-    assert codes == [0, 0], said
+    run_two(command(data_dir, out, "--steps=3", "--validate_every=2"), tmp_path)
     figures = json.loads((out / "figures.json").read_text())
     assert figures["replicas"] == 2 and figures["steps"] == 3
     assert len(losses(out)) == 3 and np.isfinite(losses(out)).all()

@@ -1,8 +1,6 @@
 """Several replicas, in processes of their own."""
 
 import json
-import os
-import pathlib
 import subprocess
 import sys
 
@@ -11,14 +9,8 @@ import tensorflow as tf
 
 from tests import replica_worker
 from tests.twins import weights_file
+from tests.worker_processes import ROOT, environment, run_two
 from training import replicas
-
-ROOT = pathlib.Path(__file__).parent.parent
-
-
-def environment(**more):
-    path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
-    return {**os.environ, "PYTHONPATH": path, **more}
 
 
 def run_cases(marker, file="replica_cases"):
@@ -43,45 +35,21 @@ def test_the_guard_under_two_mirrored_replicas():
 
 
 @pytest.mark.slow
-def test_whole_runs_under_two_mirrored_replicas():
-    run_cases("slow")
+@pytest.mark.parametrize("file", ["replica_cases", "replica_guard_cases"])
+def test_whole_runs_under_two_mirrored_replicas(file):
+    run_cases("slow", file)
 
 
 @pytest.mark.slow
 def test_two_workers_end_as_one_device(tmp_path):
     weights = weights_file(tmp_path)
-    addresses = [f"localhost:{replica_worker.free_port()}" for _ in range(2)]
-    cluster = {"cluster": {"worker": addresses}}
-    tasks = [
-        json.dumps({**cluster, "task": {"type": "worker", "index": k}})
-        for k in range(2)
-    ]
-    logs = [tmp_path / f"worker{k}.log" for k in range(2)]
     program = [sys.executable, "-m", "tests.replica_worker"]
-    program += [str(tmp_path / "two.npz"), str(weights)]
-    workers = []
-    try:
-        for task, log in zip(tasks, logs, strict=True):
-            with log.open("w") as output:
-                workers.append(
-                    subprocess.Popen(
-                        program,
-                        cwd=ROOT,
-                        env=environment(TF_CONFIG=task),
-                        stdout=output,
-                        stderr=subprocess.STDOUT,
-                    )
-                )
-        codes = [worker.wait(timeout=900) for worker in workers]
-    finally:
-        for worker in workers:
-            worker.kill()
-            worker.wait()
-        said = "\n".join(log.read_text()[-3000:] for log in logs)
-        print(said)
-    assert codes == [0, 0], said
+    said = run_two(
+        [*program, str(tmp_path / "two.npz"), str(weights)], tmp_path
+    )
     assert "CollectiveAllReduceStrategy 2" in said
     one = replica_worker.run(replicas.make_strategy("one_device"), weights)
+    assert one["guarded"][-3] == 1  # It went back once.
     replica_worker.check(one, replica_worker.load(tmp_path / "two.npz"))
 
 

@@ -75,7 +75,7 @@ class Guard(callbacks.Callback):
             guard_words.warn_of_handovers(optimizer)
             went_back |= optimizer.handovers > self._handovers[k]
             self._handovers[k] = optimizer.handovers
-            checked |= int(optimizer._slots.guard.since) == 0
+            checked |= optimizer._slots.guard.just_checked()
         if went_back:
             self._go_back()
         elif checked:
