@@ -75,12 +75,16 @@ class DataSet(Family):
         """A minibatch of the size that belongs to each instance."""
         return windows(seed, data["batch_size"], self.rows)
 
-    def loss(self, data, params, batch):
-        """Mean over the minibatch, [B]."""
-        x, y = (
+    def rows_of(self, data, batch):
+        """x and y of a minibatch's rows, [B, width, ...]."""
+        return [
             tf.gather(data[key], batch["rows"], batch_dims=1)
             for key in ("x", "y")
-        )
+        ]
+
+    def loss(self, data, params, batch):
+        """Mean over the minibatch, [B]."""
+        x, y = self.rows_of(data, batch)
         return tf.reduce_sum(batch["weights"] * self.losses(params, x, y), -1)
 
 

@@ -41,11 +41,19 @@ def layer_norm(x, gain, shift):
     return normal * gain[:, None, :] + shift[:, None, :]
 
 
-def batch_norm(x, gain, shift):
-    """x [B, rows, H, W, C] normalised over all but instances and channels."""
-    mean = tf.reduce_mean(x, axis=(1, 2, 3), keepdims=True)
-    variance = tf.reduce_mean((x - mean) ** 2, axis=(1, 2, 3), keepdims=True)
-    normal = (x - mean) * tf.math.rsqrt(variance + 1e-3)
+def batch_norm(x, weights, gain, shift):
+    """x [B, rows, H, W, C] normalised over all but instances and channels.
+
+    Rows have `weights` [B, rows] that sum to 1: 0 for those outside of a batch.
+    """
+
+    def mean(x):
+        x = tf.reduce_mean(x, axis=(2, 3), keepdims=True)
+        share = weights[:, :, None, None, None]
+        return tf.reduce_sum(share * x, axis=1, keepdims=True)
+
+    centred = x - mean(x)
+    normal = centred * tf.math.rsqrt(mean(centred**2) + 1e-3)
     each = (slice(None), None, None, None)
     return normal * gain[each] + shift[each]
 

@@ -15,8 +15,7 @@ class Residual(ConvNet):
 
     The blocks' order is normalization, ReLU, convolution ("full
     pre-activation"; He et al., 2016, as in ResNet V2). Statistics are those of
-    all pictures at hand, of which a minibatch weighs the first few: larger
-    batches than those of the gradient, and so less noisy.
+    the minibatch, those of the full loss of all pictures.
 
     Args:
         filters: of all convolutions; all but the first, which has stride 2,
@@ -43,25 +42,35 @@ class Residual(ConvNet):
             + layers.dense_shapes(self.filters, self.classes)
         )
 
-    def losses(self, params, x, y):
-        """Of every picture, [B, rows]. Gains are stored less 1."""
+    def full_loss(self, data, params):
+        """Mean over all pictures, [B]."""
+        x, y = data["x"], data["y"]
+        weights = tf.fill(y.shape, 1.0 / self.rows)
+        return self._mean(params, x, y, weights)
+
+    def loss(self, data, params, batch):
+        """Mean over the minibatch, [B]."""
+        return self._mean(params, *self.rows_of(data, batch), batch["weights"])
+
+    def _mean(self, params, x, y, weights):
+        """Of pictures with weights [B, rows]. Gains are stored less 1."""
         tensors = iter(params)
         activation = layers.ACTIVATIONS[self.activation]
         none = tf.zeros((x.shape[0], self.filters))
 
         def normalized(x):
-            gain, shift = next(tensors), next(tensors)
-            return activation(layers.batch_norm(x, 1.0 + gain, shift))
+            gain, shift = 1.0 + next(tensors), next(tensors)
+            return activation(layers.batch_norm(x, weights, gain, shift))
 
         x = convolution(x, next(tensors), none, stride=2)
         for _ in range(self.blocks):
             branch = x
             for _ in range(2):
-                branch = normalized(branch)
-                padded = tf.pad(
-                    branch, ((0, 0), (0, 0), (1, 1), (1, 1), (0, 0))
+                branch = tf.pad(
+                    normalized(branch), ((0, 0), (0, 0), (1, 1), (1, 1), (0, 0))
                 )
-                branch = convolution(padded, next(tensors), none, stride=1)
+                branch = convolution(branch, next(tensors), none, stride=1)
             x += branch
         x = tf.reduce_mean(normalized(x), axis=(2, 3))
-        return cross_entropy(layers.dense(x, next(tensors), next(tensors)), y)
+        logits = layers.dense(x, next(tensors), next(tensors))
+        return tf.reduce_sum(weights * cross_entropy(logits, y), -1)
