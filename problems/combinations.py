@@ -62,11 +62,11 @@ class Sum(Family):
         points = [part.argmin(own) for part, own in pairs]
         return None if None in points else tuple(itertools.chain(*points))
 
-    def batch(self, data, seed):
+    def batch(self, data, seed, step=0):
         """Every part's."""
         seeds = draws.split(seed, len(self.parts))
         triples = zip(self.parts, data, seeds, strict=True)
-        return tuple(part.batch(own, one) for part, own, one in triples)
+        return tuple(part.batch(own, one, step) for part, own, one in triples)
 
     def full_loss(self, data, params):
         """Losses [B]."""

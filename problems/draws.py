@@ -85,6 +85,18 @@ def signs(seed, shape):
     return 1.0 - 2.0 * tf.cast(bits, tf.float32)
 
 
+def mixed(key, number):
+    """A hash of two integers, from 0 to 2^31 - 1; where seeds are too costly.
+
+    Broadcasts. Multiplications and shifts by Ettinger's "lowbias32".
+    """
+    word = tf.cast(key, tf.uint32) + tf.cast(number, tf.uint32) * 0x9E3779B9
+    for shift, factor in ((16, 0x7FEB352D), (15, 0x846CA68B), (16, None)):
+        word = tf.bitwise.bitwise_xor(word, tf.bitwise.right_shift(word, shift))
+        word = word if factor is None else word * factor
+    return tf.cast(tf.bitwise.right_shift(word, 1), tf.int32)
+
+
 def orthogonal(seed, count: int, size: int):
     """Random orthogonal matrices, [count, size, size]."""
     q, r = tf.linalg.qr(normal(seed, (count, size, size)))

@@ -106,7 +106,7 @@ _NETWORKS = (
     ("mlp_sparse", 5, anywhere(MLP((24, 24, 24, 6), "relu", sparse=True))),
     ("convnet", 6, anywhere(ConvNet())),
     ("convnet_large", 2, anywhere(ConvNet((8, 16), 10))),
-    ("residual", 3, anywhere(Residual())),
+    ("residual", 1.5, anywhere(Residual())),
     # The head of a large network: many inputs that pull together.
     (
         "softmax_positive",

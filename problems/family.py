@@ -56,9 +56,15 @@ class Family:
         """Parameters to start from."""
         return data["start"]
 
-    def batch(self, data, seed) -> Any:
-        """What is random in one step: minibatches, noise, masks."""
-        del data, seed
+    def batch(self, data, seed, step=0) -> Any:
+        """What is random in one step: minibatches, noise, masks.
+
+        Args:
+            data: of the instances.
+            seed: of a run.
+            step: its number in the run.
+        """
+        del data, seed, step
         return ()
 
     def loss(self, data, params, batch):
@@ -133,9 +139,9 @@ class Problem(NamedTuple):
         """See `Family.argmin`."""
         return self.family.argmin(self.data)
 
-    def batch(self, seed) -> Any:
+    def batch(self, seed, step=0) -> Any:
         """See `Family.batch`."""
-        return self.family.batch(self.data, seed)
+        return self.family.batch(self.data, seed, step)
 
     def loss(self, params, batch):
         """See `Family.loss`."""

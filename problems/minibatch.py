@@ -17,14 +17,26 @@ def batch_sizes(seed, count: int):
     return tf.minimum(tf.cast(sizes, tf.int32), LARGEST)
 
 
-def windows(seed, sizes, rows: int):
-    """A random minibatch for every instance, as rows of its data.
+PASSES = 4
+"""Of so many runs one draws its minibatches anew at every step."""
 
-    Data sets here are exchangeable, so that `size` consecutive rows from a
-    random one on, the first following the last, are a fair sample.
+STRIDES = (1, 7, 11, 13, 17, 19, 23, 29, 31, 37, 41, 43)
+
+
+def in_turn(seed, step, sizes, rows: int):
+    """The minibatch of a step, for every instance, as rows of its data.
+
+    As in practice, a run goes through all rows in a new order, then through all
+    again: the noise of its gradients adds up to nothing over a pass, and who
+    only knows minibatches drawn anew takes what follows for an oscillation. One
+    run of `PASSES` draws anew: there a pass ends with every step.
+
+    An order is (offset + k stride) modulo rows, with a prime stride: enough of
+    one where rows are exchangeable.
 
     Args:
-        seed: of the step.
+        seed: of a run.
+        step: its number in the run.
         sizes: minibatch size of each instance, [B], at most `rows`.
         rows: of each data set.
 
@@ -33,14 +45,20 @@ def windows(seed, sizes, rows: int):
         shapes are static, and `weights` [B, width], which average over the
         first `size` of them.
     """
-    begin = draws.integers(seed, (sizes.shape[0], 1), 0, rows)
-    place = tf.range(min(LARGEST, rows))
+    count, width = sizes.shape[0], min(LARGEST, rows)
     sizes = tf.minimum(sizes, rows)[:, None]
-    inside = tf.cast(place < sizes, tf.float32)
+    key = draws.integers(seed, (count, 1), 0, 2**31 - 1)
+    advance = tf.where(key % PASSES == 0, rows, sizes)
+    # Two passes at most are seen in one step.
+    place = advance * step + tf.range(width)
+    noise = draws.mixed(key, place // rows)
+    strides = tf.constant([k for k in STRIDES if rows % k or k == 1])
     # Gathered, not sliced: XLA compiles a slice anew for every random begin.
+    stride = tf.gather(strides, (noise // rows) % len(strides))
     return {
-        "rows": (begin + place) % rows,
-        "weights": inside / tf.cast(sizes, tf.float32),
+        "rows": (noise % rows + place % rows * stride) % rows,
+        "weights": tf.cast(tf.range(width) < sizes, tf.float32)
+        / tf.cast(sizes, tf.float32),
     }
 
 
@@ -71,9 +89,9 @@ class DataSet(Family):
         """Mean over all rows, [B]."""
         return tf.reduce_mean(self.losses(params, data["x"], data["y"]), -1)
 
-    def batch(self, data, seed):
+    def batch(self, data, seed, step=0):
         """A minibatch of the size that belongs to each instance."""
-        return windows(seed, data["batch_size"], self.rows)
+        return in_turn(seed, step, data["batch_size"], self.rows)
 
     def rows_of(self, data, batch):
         """x and y of a minibatch's rows, [B, width, ...]."""
@@ -115,12 +133,14 @@ class MinibatchQuadratic(VectorFamily):
             "start": (draws.normal(start, (count, self.dim)),),
         }
 
-    def batch(self, data, seed):
+    def batch(self, data, seed, step=0):
         """The signs s, [B, LARGEST, dim], and weights that average."""
         sizes = data["batch_size"][:, None]
         inside = tf.cast(tf.range(LARGEST) < sizes, tf.float32)
         return {
-            "signs": draws.signs(seed, (sizes.shape[0], LARGEST, self.dim)),
+            "signs": draws.signs(
+                draws.fold(seed, step), (sizes.shape[0], LARGEST, self.dim)
+            ),
             "weights": inside / tf.cast(sizes, tf.float32),
         }
 

@@ -42,7 +42,7 @@ def minimize(
     def step(number):
         point = params()
         before = problem.full_loss(point)[0]
-        batch = problem.batch(draws.fold(stepping, number))
+        batch = problem.batch(stepping, number)
         _, gradients = problem.loss_and_gradient(point, batch)
         optimizer.apply([g[0] for g in gradients], variables)
         return before

@@ -68,9 +68,9 @@ class Wrapper(Family):
         """Minimisers, where known."""
         return self.inner.argmin(data["inner"])
 
-    def batch(self, data, seed):
+    def batch(self, data, seed, step=0):
         """What is random in one step."""
-        return self.inner.batch(data["inner"], seed)
+        return self.inner.batch(data["inner"], seed, step)
 
     def full_loss(self, data, params):
         """Losses [B]."""
@@ -85,9 +85,10 @@ class Wrapper(Family):
         return self.inner.loss_and_gradient(data["inner"], params, batch)
 
 
-def _noise_seeds(family, seed):
-    """Of the wrapped batch, and one for each tensor."""
-    return draws.split(seed, 1 + len(family.shapes))
+def _noise_seeds(family, seed, step):
+    """Of the wrapped family's run, and of each tensor's numbers in a step."""
+    first, *others = draws.split(seed, 1 + len(family.shapes))
+    return first, *(draws.fold(one, step) for one in others)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,15 +113,15 @@ class GradientNoise(Wrapper):
         """Standard deviations."""
         return {"sd": draws.log_uniform(seed, (count,), self.low, self.high)}
 
-    def batch(self, data, seed):
+    def batch(self, data, seed, step=0):
         """The wrapped family's, and the noise."""
-        first, *seeds = _noise_seeds(self, seed)
+        first, *seeds = _noise_seeds(self, seed, step)
         count = data["sd"].shape[0]
         noise = tuple(
             draws.normal(one, (count, *shape))
             for one, shape in zip(seeds, self.shapes, strict=True)
         )
-        return {"inner": super().batch(data, first), "noise": noise}
+        return {"inner": super().batch(data, first, step), "noise": noise}
 
     def loss(self, data, params, batch):
         """Without noise, which is the gradient's."""
@@ -157,16 +158,17 @@ class SparseGradient(Wrapper):
         """Shares of zeros."""
         return {"zeros": draws.uniform(seed, (count,), self.low, self.high)}
 
-    def batch(self, data, seed):
+    def batch(self, data, seed, step=0):
         """The wrapped family's, and masks of 0 and 1."""
-        first, *seeds = _noise_seeds(self, seed)
+        first, *seeds = _noise_seeds(self, seed, step)
         count = data["zeros"].shape[0]
         masks = []
         for one, shape in zip(seeds, self.shapes, strict=True):
             drawn = draws.uniform(one, (count, *shape))
             zeros = per_instance(data["zeros"], drawn)
             masks.append(tf.cast(drawn >= zeros, tf.float32))
-        return {"inner": super().batch(data, first), "masks": tuple(masks)}
+        inner = super().batch(data, first, step)
+        return {"inner": inner, "masks": tuple(masks)}
 
     def loss(self, data, params, batch):
         """As if nothing were missing."""

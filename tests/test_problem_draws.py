@@ -90,16 +90,59 @@ def test_batch_sizes():
 
 
 @pytest.mark.parametrize("rows", [12, 64, 256])
-def test_windows(rows):
+def test_a_minibatch(rows):
     sizes = tf.constant([10, 11, 50, 199, 200] * 200)
-    batch = minibatch.windows(3, sizes, rows)
+    batch = minibatch.in_turn(3, 0, sizes, rows)
     place, weights = batch["rows"].numpy(), np.float64(batch["weights"])
     assert place.shape == weights.shape == (1000, min(200, rows))
     assert place.min() == 0 and place.max() == rows - 1
     # Weights are rounded, 200 of them.
     np.testing.assert_allclose(weights.sum(1), 1, 1e-6)
     np.testing.assert_array_equal((weights > 0).sum(1), np.minimum(sizes, rows))
-    assert np.all(np.diff(place) % rows == 1)  # so no row comes twice
+    assert all(len(set(own)) == len(own) for own in place)
     # Every row is as likely as any other to be the first.
     counts = np.bincount(place[:, 0], minlength=rows)
     assert np.all(np.abs(counts - 1000 / rows) < 5 * (1000 / rows) ** 0.5 + 1)
+
+
+@pytest.mark.parametrize("rows", [48, 64, 400])
+def test_passes(rows):
+    size, count, steps = 10, 400, 3 * rows // 10
+    sizes = tf.fill((count,), size)
+    draw = tf.function(
+        lambda k: minibatch.in_turn(3, k, sizes, rows)["rows"],
+        jit_compile=True,
+    )
+    seen = np.stack(
+        [draw(tf.constant(k)).numpy()[:, :size] for k in range(steps)]
+    )
+    seen = np.swapaxes(seen, 0, 1).reshape(count, -1)
+    passes = [seen[:, k * rows : (k + 1) * rows] for k in range(2)]
+    whole = [[len(set(own)) == rows for own in one] for one in passes]
+    # Three of four runs see every row once before any comes twice.
+    assert whole[0] == whole[1]
+    assert abs(np.mean(whole[0]) - 0.75) < 5 * 0.44 / count**0.5
+    turn = np.array(whole[0])
+    first, second = (one[turn] for one in passes)
+    # Two of the some 500 orders may be the same one.
+    assert np.mean(np.all(first == second, axis=1)) < 0.03
+    # In the others a minibatch has no row twice, and is another each time.
+    anew = seen[~turn].reshape(-1, steps, size)
+    assert all(len(set(own)) == size for run in anew for own in run)
+    assert len(np.unique(anew.reshape(-1, size), axis=0)) > 0.9 * steps * len(
+        anew
+    )
+
+
+def test_mixed_numbers_are_even_and_independent():
+    keys = np.arange(1000, dtype=np.int32)[:, None]
+    found = draws.mixed(keys, np.arange(50, dtype=np.int32)).numpy()
+    assert found.min() >= 0 and len(np.unique(found)) > 49_900
+    share = found / 2.0**31
+    assert abs(share.mean() - 0.5) < 5 / (12 * found.size) ** 0.5
+    for axis in (0, 1):
+        near = np.corrcoef(
+            np.take(share, range(49), axis).ravel(),
+            np.take(share, range(1, 50), axis).ravel(),
+        )[0, 1]
+        assert abs(near) < 5 / (49 * 50) ** 0.5

@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from problems import draws
 from problems.family import Family
 from training.compiled import Compiled
 from training.meta_objective import log_loss
@@ -77,7 +76,7 @@ class Unroll:
             The new state.
         """
         rule, family = self.rule, self.family
-        batch = family.batch(data, draws.fold(seed, number))
+        batch = family.batch(data, seed, number)
         attended = family.unflatten(rule.attended(state))
         _, gradient = family.loss_and_gradient(data, attended, batch)
         gradient = family.flatten(gradient)

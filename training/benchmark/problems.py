@@ -61,7 +61,7 @@ def stepper(family: problems.Family):
     @tf.function(jit_compile=True)
     def steps(data, seed):
         def step(k, total, params):
-            batch = family.batch(data, problems.draws.fold(seed, k))
+            batch = family.batch(data, seed, k)
             loss, gradients = family.loss_and_gradient(data, params, batch)
             moved = tuple(
                 p - 1e-6 * tf.clip_by_value(g, -1.0, 1.0)
