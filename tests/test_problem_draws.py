@@ -129,9 +129,9 @@ def test_passes(rows):
     # In the others a minibatch has no row twice, and is another each time.
     anew = seen[~turn].reshape(-1, steps, size)
     assert all(len(set(own)) == size for run in anew for own in run)
-    assert len(np.unique(anew.reshape(-1, size), axis=0)) > 0.9 * steps * len(
-        anew
-    )
+    different = len(np.unique(anew.reshape(-1, size), axis=0))
+    # There are no more than `rows` offsets and some ten strides.
+    assert different > 0.9 * min(steps * len(anew), 10 * rows)
 
 
 def test_mixed_numbers_are_even_and_independent():
