@@ -5,7 +5,7 @@
     family = problems.get("rosenbrock")
     problem = family.instances(seed=0, count=128)
     params = problem.start                               # tuple of [128, ...]
-    batch = problem.batch(seed=1)                        # random in this step
+    batch = problem.batch(seed=1, step=0)                # random in this step
     loss, gradients = problem.loss_and_gradient(params, batch)
     problem.full_loss(params)                            # [128], noise-free
 

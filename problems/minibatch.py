@@ -52,9 +52,10 @@ def in_turn(seed, step, sizes, rows: int):
     # Two passes at most are seen in one step.
     place = advance * step + tf.range(width)
     noise = draws.mixed(key, place // rows)
-    strides = tf.constant([k for k in STRIDES if rows % k or k == 1])
+    strides = [k for k in STRIDES if rows % k or k == 1]
     # Gathered, not sliced: XLA compiles a slice anew for every random begin.
-    stride = tf.gather(strides, (noise // rows) % len(strides))
+    which = noise // rows % len(strides)
+    stride = tf.gather(tf.constant(strides), which)
     return {
         "rows": (noise % rows + place % rows * stride) % rows,
         "weights": tf.cast(tf.range(width) < sizes, tf.float32)
