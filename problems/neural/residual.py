@@ -23,7 +23,7 @@ class Residual(ConvNet):
         blocks: their number.
     """
 
-    filters: int = 8
+    filters: int = 7
     blocks: int = 2
     name: str = "residual"
 
