@@ -3,14 +3,17 @@
 Run by `test_replicas.py` in a process of its own, as `replica_cases.py`.
 """
 
+import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
-from hrnn_opt import callbacks, guard
+from hrnn_opt import HierarchicalRNN, callbacks, guard
 from tests.replica_cases import (
     DATA,
     Side,
     both,
+    copies,
     mirrored,
     new_model,
     one_device,
@@ -60,6 +63,33 @@ def test_skipped_steps_go_back_on_all_copies(tmp_path):
     one, two = both(path, gradients, guard=True)
     assert one.optimizer.handovers == two.optimizer.handovers == 1
     same(one.all, two.all, 1e-6)
+
+
+@pytest.mark.filterwarnings("ignore:HierarchicalRNN.guard=True. watches")
+@pytest.mark.filterwarnings("ignore:HierarchicalRNN skipped")
+@pytest.mark.parametrize("aggregation", ["mean", "only_first_replica"])
+def test_the_aggregation_of_a_variable_does_not_matter(aggregation):
+    strategy = mirrored()
+    with strategy.scope():
+        start = np.ones(3, "float32")
+        variable = keras.Variable(start, aggregation=aggregation)
+        optimizer = HierarchicalRNN(0.125, guard=True, use_ema=True)
+        optimizer.swapped_by_callback = True
+        optimizer.build([variable])
+
+    @tf.function
+    def step(gradient):
+        strategy.run(
+            lambda g: optimizer.apply([g * tf.ones(3)], [variable]),
+            args=(gradient,),
+        )
+
+    for value in (1.0, 1.0, np.nan, np.nan, np.nan):
+        step(tf.constant(value))
+    assert optimizer.handovers == 1
+    first, second = copies(variable)
+    np.testing.assert_array_equal(first, second)
+    assert np.all(np.isfinite(first))
 
 
 @pytest.mark.slow
