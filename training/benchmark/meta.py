@@ -75,8 +75,10 @@ class Measured:
 def scaling(one: Measured, other: Measured, seconds: float) -> float:
     """Steps per second on two threads, relative to one."""
     if hasattr(os, "sched_setaffinity"):
-        # Before, the process was held to as many cores as --threads says.
-        os.sched_setaffinity(0, range(os.cpu_count()))
+        # Before, the process was held to as many cores as --threads says, and
+        # so is each of its threads by itself.
+        for thread in os.listdir("/proc/self/task"):
+            os.sched_setaffinity(int(thread), range(os.cpu_count()))
 
     def rate(measured, until):
         total = 0
