@@ -31,8 +31,7 @@ def use_cores(count: int):
         import tensorflow as tf
 
         tf.config.threading.set_intra_op_parallelism_threads(count)
-        # Two at least: two Python threads that share one wait in turn.
-        tf.config.threading.set_inter_op_parallelism_threads(max(2, count))
+        tf.config.threading.set_inter_op_parallelism_threads(count)
     elif BACKEND == "torch":
         import torch
 
