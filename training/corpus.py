@@ -30,37 +30,44 @@ class Result(NamedTuple):
     best_rmsprop: float
 
 
-def evaluate(
+def own(
     rule, vector, row: Row, steps: int = 1000, count: int = 32, seed: int = 7
-) -> Result:
-    """Runs everything on the same `count` held-out instances of a row.
+) -> list[float]:
+    """Median final log losses of the learned rule, for each of OWN_RATES.
 
     Args:
         rule: the learned rule.
         vector: its meta-parameters.
         row: of a set.
         steps: of each run.
-        count: number of instances.
+        count: number of held-out instances.
         seed: of the instances and of the steps' minibatches and noise.
     """
-    own = Runs(rule, row.family, count, len(OWN_RATES))
-    losses = own(tf.constant(vector), OWN_RATES, steps, seed)
-    own = np.median(final_log_loss(losses), axis=-1)
+    runs = Runs(rule, row.family, count, len(OWN_RATES))
+    losses = runs(tf.constant(vector), OWN_RATES, steps, seed)
+    return [float(x) for x in np.median(final_log_loss(losses), axis=-1)]
 
+
+def rivals(
+    row: Row, steps: int = 1000, count: int = 32, seed: int = 7
+) -> list[float]:
+    """The other fields of `Result`, on the same instances as `own`."""
     settings = [(True, 2e-3), (False, 1e-2)]
     settings += [(kind, rate) for kind in (True, False) for rate in RATES]
     kinds = tuple(kind for kind, _ in settings for _ in range(count))
-    rivals = Runs(Baselines(kinds), row.family, count, len(settings))
-    losses = rivals(tf.zeros((0,)), [rate for _, rate in settings], steps, seed)
+    runs = Runs(Baselines(kinds), row.family, count, len(settings))
+    losses = runs(tf.zeros((0,)), [rate for _, rate in settings], steps, seed)
     final = np.median(final_log_loss(losses), axis=-1)
     adam, rmsprop = final[2 : 2 + len(RATES)], final[2 + len(RATES) :]
-    return Result(
-        tuple(map(float, own)),
-        float(final[0]),
-        float(final[1]),
-        float(np.min(adam)),
-        float(np.min(rmsprop)),
-    )
+    return [float(x) for x in (*final[:2], adam.min(), rmsprop.min())]
+
+
+def evaluate(
+    rule, vector, row: Row, steps: int = 1000, count: int = 32, seed: int = 7
+) -> Result:
+    """Everything on the same instances of a row; see `own`."""
+    mine = own(rule, vector, row, steps, count, seed)
+    return Result(tuple(mine), *rivals(row, steps, count, seed))
 
 
 def wins(results: dict, rival: str) -> list[int]:

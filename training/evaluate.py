@@ -48,7 +48,8 @@ STATE_DTYPE = flags.DEFINE_enum(
 RESULTS = flags.DEFINE_string(
     "results",
     None,
-    "`networks`: a CSV file that finished runs are added to and taken from.",
+    "A CSV file that finished runs are added to and taken from. `corpus`: not "
+    "after a change of the problems.",
 )
 BEST = flags.DEFINE_bool(
     "best", True, "`networks`: also find Adam's best learning rate."
@@ -75,10 +76,21 @@ def run_corpus() -> dict:
     rule, vector = candidates.load(WEIGHTS.value)
     steps = (STEPS.value or [1000])[-1]
     rows = {row.name: row for row in problems.meta_training_set(ENSEMBLE.value)}
-    results = {
-        name: corpus.evaluate(rule, vector, rows[name], steps, INSTANCES.value)
-        for name in tqdm(selected(rows), unit="row")
-    }
+    kept, results = Results(RESULTS.value), {}
+    for name in tqdm(selected(rows), unit="row"):
+        row, count = rows[name], INSTANCES.value
+        job = f"{ENSEMBLE.value} {name}; {count} instances; {steps} steps"
+        own = kept.get(
+            f"{job}; own {candidates.digest(vector)}",
+            lambda row=row, count=count: corpus.own(
+                rule, vector, row, steps, count
+            ),
+        )
+        rivals = kept.get(
+            f"{job}; rivals",
+            lambda row=row, count=count: corpus.rivals(row, steps, count),
+        )
+        results[name] = corpus.Result(tuple(own), *rivals)
     own = [f"own {rate:.0e}" for rate in corpus.OWN_RATES]
     header = ["row", *own, "Adam 2e-3", "RMSProp 1e-2", "best Adam",
               "best RMSProp"]  # fmt: skip
