@@ -96,13 +96,19 @@ _NETWORKS = (
         6,
         anywhere(MLP((10, 24, 24, 1), "gelu", True, regression=True, rows=400)),
     ),
-    # Fewer rows than parameters: noise that goes once it is known by heart.
+    # Fewer rows than parameters, seen in many minibatches: noise that goes once
+    # all of them are known by heart, and not before.
     (
         "mlp_memorizing",
-        6,
-        anywhere(MLP((6, 24, 24, 1), "gelu", True, regression=True, rows=64)),
+        10,
+        anywhere(MLP((6, 24, 24, 1), "gelu", True, regression=True, rows=128)),
     ),
-    ("mlp_memorizing_labels", 4, anywhere(MLP((8, 32, 6), "relu", rows=48))),
+    (
+        "mlp_memorizing_large",
+        6,
+        anywhere(MLP((10, 32, 32, 1), "gelu", True, regression=True, rows=200)),
+    ),
+    ("mlp_memorizing_labels", 6, anywhere(MLP((8, 32, 6), "relu", rows=96))),
     ("mlp_sparse", 5, anywhere(MLP((24, 24, 24, 6), "relu", sparse=True))),
     ("convnet", 6, anywhere(ConvNet())),
     ("convnet_large", 2, anywhere(ConvNet((8, 16), 10))),
