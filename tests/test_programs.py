@@ -117,8 +117,19 @@ def test_telemetry_benchmark_tells_its_share():
     assert 0 < result["small_mlp"]["share"] < 0.02
 
 
+@pytest.mark.slow
+@pytest.mark.required
+def test_compiling_benchmark_starts_twice():
+    done = run("training.benchmark", "compiling", "--only=log_sum_exp")
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout.splitlines()[-1])
+    assert result["rows"] == 1
+    assert 0 < result["second_start_s"] < result["first_start_s"]
+
+
 @pytest.mark.parametrize(
-    "suite", ["update", "problems", "estimate", "telemetry"]
+    "suite",
+    ["update", "problems", "meta", "compiling", "estimate", "telemetry"],
 )
 def test_benchmark_names_its_suites(suite):
     done = run("training.benchmark", "upd")

@@ -7,6 +7,7 @@ problems: time to draw problems and to compute their gradients.
 estimate: the forecasts of `hrnn_opt.estimate` beside what is measured.
 telemetry: what `hrnn_opt.callbacks.Telemetry` costs.
 meta: inner steps per second of whole meta-gradients, and compile times.
+compiling: time a set takes to compile, from nothing and at the second start.
 asynchronous: what workers add to meta-training, where a parameter server ends,
 and what old gradients do to learning.
 """
@@ -37,8 +38,8 @@ INSTANCES = flags.DEFINE_integer(
 ONLY = flags.DEFINE_string(
     "only",
     None,
-    "Measure only problems with this in their name; of `asynchronous`, only "
-    "scaling, ceiling, late or curve.",
+    "Measure only problems or rows with this in their name; of "
+    "`asynchronous`, only scaling, ceiling, late or curve.",
 )
 # `asynchronous`.
 OUT = flags.DEFINE_string(
@@ -60,13 +61,13 @@ ENSEMBLE = flags.DEFINE_enum(
     "ensemble",
     "paper",
     ["paper", "wide"],
-    "Set that `meta` and `asynchronous` measure.",
+    "Set that `meta`, `compiling` and `asynchronous` measure.",
 )
 THREADS = flags.DEFINE_integer(
     "threads",
     None,
     "Cores to use; 0 uses all. Default: 1, but all for `asynchronous`, whose "
-    "processes share them.",
+    "processes share them, and for `compiling`.",
     lower_bound=0,
 )
 
@@ -93,6 +94,12 @@ def _meta() -> dict:
     from training.benchmark import meta
 
     return meta.run(SECONDS.value, ENSEMBLE.value, ONLY.value)
+
+
+def _compiling() -> dict:
+    from training.benchmark import compiling
+
+    return compiling.run(ENSEMBLE.value, ONLY.value)
 
 
 def _asynchronous() -> dict:
@@ -125,6 +132,7 @@ SUITES = {
     "update": _update,
     "problems": _problems,
     "meta": _meta,
+    "compiling": _compiling,
     "asynchronous": _asynchronous,
     "estimate": _estimate,
     "telemetry": _telemetry,
@@ -141,7 +149,7 @@ def main(argv):
 
     threads = THREADS.value
     if threads is None:
-        threads = 0 if argv[1] == "asynchronous" else 1
+        threads = 0 if argv[1] in ("asynchronous", "compiling") else 1
     use_cores(threads)
     print(json.dumps(SUITES[argv[1]]()))
 
