@@ -114,8 +114,9 @@ def plot(folder: pathlib.Path, path: pathlib.Path):
     left.set_xlabel("meta-iteration")
     left.set_ylabel("meta-loss (Equation 14), running median")
     left.legend(
-        fontsize=7, frameon=False, loc="upper left", bbox_to_anchor=(1, 1)
-    )
+        fontsize=7, frameon=False, loc="upper left", bbox_to_anchor=(1, 1),
+        ncols=1 + len(curves) // 30,
+    )  # fmt: skip
     left.grid(alpha=0.2)
     if held:
         right = axes[0, 1]
