@@ -18,7 +18,7 @@ import keras
 import tensorflow as tf
 from absl import app, flags, logging
 
-from training import freed_memory, replicas
+from training import replicas
 from training.benchmark.memory import Peak
 from training.imagenet import (
     files,
@@ -207,7 +207,6 @@ def main(argv):
             count = replicas.count(STRATEGY.value)
         print(forecast.report(chosen, model, optimizer, STEPS.value, count))
         return
-    freed_memory.give_back()
     folder = pathlib.Path(OUT.value)
     with misuse():
         chosen.check(folder / "settings.json")
