@@ -62,14 +62,6 @@ def rivals(
     return [float(x) for x in (*final[:2], adam.min(), rmsprop.min())]
 
 
-def evaluate(
-    rule, vector, row: Row, steps: int = 1000, count: int = 32, seed: int = 7
-) -> Result:
-    """Everything on the same instances of a row; see `own`."""
-    mine = own(rule, vector, row, steps, count, seed)
-    return Result(tuple(mine), *rivals(row, steps, count, seed))
-
-
 def wins(results: dict, rival: str) -> list[int]:
     """Rows won against a field of `Result`, for each of OWN_RATES."""
     return [
