@@ -31,6 +31,11 @@ class Estimate:
         return self.slot_bytes + self.temporary_bytes
 
     @property
+    def held_bytes(self) -> int:
+        """What the process holds besides, at most."""
+        return footprint.held_bytes(self.peak_bytes, self.tensors)
+
+    @property
     def step_seconds(self) -> float | None:
         """Gradient and update; None if no batch was given."""
         if self.gradient_seconds is None:
@@ -51,6 +56,7 @@ class Estimate:
             "per parameter on the right",
             memory("state of the optimizer", self.slot_bytes),
             memory("temporaries of an update", self.temporary_bytes),
+            memory("held besides, at most", self.held_bytes),
             memory("state of Adam", self.adam_slot_bytes),
             seconds("update", self.update_seconds),
             seconds("update of Adam", self.adam_update_seconds),
@@ -132,6 +138,8 @@ def estimate(
         "gradient; the first step, which compiles, takes longer",
         "temporaries: as on a CPU; gradients, activations and the model's own "
         "variables are not included",
+        "held besides: the first step's graph and programs, freed memory that "
+        "is kept; a bound, with TensorFlow on a CPU",
     ]
     return Estimate(
         parameters=sum(sizes),

@@ -123,8 +123,8 @@ _NETWORKS = (
     ("bigram", 5, anywhere(Bigram())),
 )
 
-# Noise that never ends, where steps have to shorten. Networks that are learned by
-# heart teach the opposite, and had won when these rows had half their weight.
+# Noise that never ends, where steps have to shorten. Networks that are learned
+# by heart teach the opposite, and won when these rows had half their weight.
 _LASTING_NOISE = {
     "plane_noisy",
     "quadratic_20_noisy",
@@ -133,7 +133,7 @@ _LASTING_NOISE = {
     "mixed_noisy",
 }
 
-# The set of the paper at half its weight, but for that noise, and small networks.
+# The paper's set at half its weight, but for that noise, and small networks.
 _WIDE = (
     *(
         (name, weight if name in _LASTING_NOISE else weight / 2, family)

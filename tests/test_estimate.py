@@ -1,13 +1,21 @@
 """`estimate`: exact where it counts, refused where it cannot."""
 
 import dataclasses
+import subprocess
+import sys
 
 import keras
 import numpy as np
 import pytest
 
 import hrnn_opt
-from hrnn_opt import HierarchicalRNN, RuleConfig, calibration, chunks
+from hrnn_opt import (
+    HierarchicalRNN,
+    RuleConfig,
+    calibration,
+    chunks,
+    footprint,
+)
 from training.benchmark.estimates import Measured, small_mlp
 
 
@@ -141,6 +149,46 @@ def test_misuse_is_refused():
     ):
         with pytest.raises(ValueError, match=text):
             hrnn_opt.estimate(*arguments)
+
+
+def test_what_is_held_besides_is_bounded():
+    told = hrnn_opt.estimate(compiled(), seconds=0.01)
+    assert 120e6 < told.held_bytes < 140e6
+    assert f"{told.held_bytes / 1e6:,.1f} MB" in str(told)
+    held = [footprint.held_bytes(5e9, n) for n in (6, 83, 514)]
+    assert held == [1.1e9] * 3
+
+
+PROCESS = """
+import resource, sys
+import hrnn_opt, keras, numpy as np
+model = keras.applications.MobileNetV2(
+    weights=None, input_shape=(32, 32, 3), classes=10, alpha=0.35
+)
+model.compile(
+    hrnn_opt.HierarchicalRNN() if sys.argv[1] == "hrnn" else "adam", "mse"
+)
+x, y = np.ones((48, 32, 32, 3), "float32"), np.ones((48, 10), "float32")
+model.fit(x, y, batch_size=8, verbose=0)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+told = hrnn_opt.estimate(model, hrnn_opt.HierarchicalRNN(), seconds=0.01)
+print(told.peak_bytes + told.held_bytes - told.adam_slot_bytes)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="counts in kilobytes")
+def test_a_process_stays_below_the_forecast():
+    def run(optimizer):
+        done = subprocess.run(
+            [sys.executable, "-c", PROCESS, optimizer],
+            capture_output=True, text=True, check=True,
+        )  # fmt: skip
+        return [float(line) for line in done.stdout.split()]
+
+    peak, forecast = run("hrnn")
+    adam, _ = run("adam")
+    assert 0 < peak - adam < forecast
 
 
 @pytest.mark.slow

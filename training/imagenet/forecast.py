@@ -57,7 +57,8 @@ def report(
         f"trained, in {told.tensors} tensors",
         f"{settings.optimizer}: state {state / 1e6:,.1f} MB"
         + (
-            f", with the temporaries of an update {peak / 1e6:,.1f} MB"
+            f", with the temporaries of an update {peak / 1e6:,.1f} MB; the "
+            f"process holds at most {told.held_bytes / 1e6:,.0f} MB besides"
             if learned
             else ""
         ),
@@ -69,14 +70,8 @@ def report(
         + ("" if learned else " (taken for that of Adam)"),
         f"{steps:,} steps: {_duration(steps * step)}; an epoch of "
         f"{epoch:,} steps: {_duration(epoch * step)}",
-        "Without input, the sum over replicas, and what compiling the first "
-        "step takes"
-        + (
-            ": of the learned optimizer some 0.5-1 GB on a CPU"
-            if learned
-            else ""
-        )
-        + ".",
+        "Times are without input, the sum over replicas and the first step's "
+        "compilation.",
     ]
     if learned:
         lines += ["", str(told)]
