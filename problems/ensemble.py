@@ -123,22 +123,9 @@ _NETWORKS = (
     ("bigram", 5, anywhere(Bigram())),
 )
 
-# Noise that never ends, where steps have to shorten. Networks that are learned
-# by heart teach the opposite, and won when these rows had half their weight.
-_LASTING_NOISE = {
-    "plane_noisy",
-    "quadratic_20_noisy",
-    "minibatch_quadratic",
-    "logistic_overlapping",
-    "mixed_noisy",
-}
-
-# The paper's set at half its weight, but for that noise, and small networks.
+# The set of the paper at half its weight, and small networks.
 _WIDE = (
-    *(
-        (name, weight if name in _LASTING_NOISE else weight / 2, family)
-        for name, weight, family in _PAPER
-    ),
+    *((name, weight / 2, family) for name, weight, family in _PAPER),
     *_NETWORKS,
 )
 
