@@ -56,6 +56,11 @@ def test_the_page_is_rebuilt(root):
     assert (root / "README.md").read_text() == text
 
 
+def test_numbers_are_short_and_zero_has_no_sign():
+    told = [captions.number(x) for x in (-0.0, 0.0, 1234.5, -2.61e-9)]
+    assert told == ["0", "0", "1.2e+03", "-2.6e-09"]
+
+
 def test_half_a_figure_is_left(root):
     (root / "out" / "figure_2.png").write_bytes(b"picture")
     assert results_page.rebuild(root / "out", root) == ["figure_4"]

@@ -9,8 +9,8 @@ from training.figures.comparison import OWN
 
 
 def number(x: float) -> str:
-    """Two digits, short."""
-    return f"{x:.2g}"
+    """Two digits, short; a zero without a sign."""
+    return f"{x + 0.0:.2g}"
 
 
 def markdown(header: list, rows: list[list]) -> str:
