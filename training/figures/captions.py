@@ -153,8 +153,7 @@ def figure_7(n: dict) -> tuple[str, list]:
     ]  # fmt: skip
     return (
         "Milliseconds of a gradient and update, a ConvNet of two layers, one "
-        "core:\n\n"
-        + markdown(["batch", *names, "ratio to Adam"], rows),
+        "core:\n\n" + markdown(["batch", *names, "ratio to Adam"], rows),
         [
             f"Figure 7: a step takes {first:.1f} times Adam's with "
             f"{n['batches'][0]} picture, {last:.1f} times with "
