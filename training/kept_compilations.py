@@ -2,7 +2,7 @@
 
 TensorFlow reads where from the environment, as soon as it computes anything,
 which Keras does when it is imported. So programs that want this import it
-before both. Tracing is not kept, compilation is.
+before both. Graphs are kept beside (`kept_graphs`).
 
 `HRNN_OPT_CACHE` names the folder; empty, nothing is kept.
 """

@@ -9,6 +9,7 @@ from problems.family import Family
 from training import lengths
 from training.compiled import Compiled
 from training.config import MetaConfig
+from training.kept_graphs import kept
 from training.meta_objective import average_log_loss
 from training.trajectories import Nursery, Trajectories
 from training.unroll import Unroll
@@ -74,7 +75,9 @@ class MetaStep:
             config.clip_step,
             config.revival,
         )
-        self._traced = Compiled(self._step)
+        self._traced = Compiled(
+            kept(self._step, rule, family, count, config, STORED_BYTES)
+        )
 
     def __call__(self, vector, trajectories: Trajectories, seed, mean_unrolls):
         """Unrolls the instances further, and differentiates.

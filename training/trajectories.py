@@ -9,6 +9,7 @@ from problems.family import Family
 from training import lengths
 from training.compiled import Compiled
 from training.config import MetaConfig
+from training.kept_graphs import kept
 from training.meta_objective import log_loss
 
 DISTURBANCE = (-6.0, 1.0)
@@ -40,7 +41,9 @@ class Nursery:
     def __init__(self, rule, family: Family, count: int, config: MetaConfig):
         self.rule, self.family, self.count = rule, family, count
         self.config = config
-        self._draw_traced = Compiled(self._draw)
+        self._draw_traced = Compiled(
+            kept(self._draw, rule, family, count, config)
+        )
 
     def begin(self, vector, data):
         """The state before the first step, of fresh instances."""
