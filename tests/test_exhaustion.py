@@ -6,6 +6,7 @@ import tensorflow as tf
 
 from hrnn_opt.config import RuleConfig
 from tests.meta_cases import FAMILY, TINY, assert_near, by_tape, case
+from training.meta_objective import unsolved
 from training.rules import Hierarchical
 
 
@@ -50,6 +51,30 @@ def test_penalty_is_part_of_the_values(step_lengths):
     exhaustion = plain.unroll.rule.exhaustion(one.state)
     np.testing.assert_allclose(added[-1], 0.5 * exhaustion, 1e-5, 1e-5)
     assert np.all(added[:, 2] > 1.0) and not np.any(added[:, 0])
+
+
+def test_losses_far_above_epsilon_are_unsolved():
+    loss = tf.constant([0.0, 1e-7, 1e-5, 1e-4, 7.0, np.inf, np.nan])
+    weight = unsolved(loss, 1e-10)
+    np.testing.assert_allclose(weight, [0, 0, 0.5, 1, 1, 1, 1], atol=1e-6)
+    # A constant: a shorter step is never taken for its sake.
+    with tf.GradientTape() as tape:
+        tape.watch(loss)
+        weight = unsolved(loss, 1e-10)
+    assert tape.gradient(weight, loss) is None
+
+
+def test_a_solved_problem_has_no_penalty(step_lengths):
+    plain, revived = case(FAMILY), case(FAMILY, revival=0.5)
+    step_lengths[:] = -200.0
+    state = with_step_lengths(plain.state, step_lengths)
+    solution = FAMILY.flatten(FAMILY.argmin(plain.data))
+    solved = tf.transpose(solution) * [1.0, 0.0, 0.0]
+    theta = solved + state.theta * [0.0, 1.0, 1.0]
+    state = state._replace(theta=theta, phi=theta)
+    one, other = plain.forward(state), revived.forward(state)
+    added = np.subtract(other.values, one.values)
+    assert not np.any(added[:, 0]) and np.all(added[:, 1:] > 1.0)
 
 
 def test_the_dead_have_derivatives_again(step_lengths):

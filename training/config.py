@@ -91,8 +91,9 @@ class MetaConfig:
     )
     revival: float = _setting(
         0.0,
-        "Weight of a penalty on log step lengths below -6 in the objective: "
-        "steps that died have no other derivative. Not in the paper.",
+        "Weight of a penalty on log step lengths below -6 in the objective, "
+        "as long as the loss is far above epsilon: steps that died have no "
+        "other derivative. Not in the paper.",
     )
     clip: float = _setting(
         1.0, "Largest norm of a meta-gradient; 0 does not clip."

@@ -26,3 +26,16 @@ def average_log_loss(log_losses, first):
         first: log(l(theta^0) + epsilon), [B]; a constant.
     """
     return tf.reduce_mean(log_losses, axis=0) - first
+
+
+def unsolved(loss, epsilon: float):
+    """1 for losses [B] far above epsilon, 0 for those close to it; a constant.
+
+    Between 1e4 and 1e6 times epsilon it rises with the log loss.
+    """
+    far = tf.math.log(tf.maximum(loss, epsilon) / epsilon)
+    low, high = math.log(1e4), math.log(1e6)
+    weight = tf.clip_by_value((far - low) / (high - low), 0.0, 1.0)
+    # A loss that is not a number is not solved.
+    weight = tf.where(tf.math.is_nan(loss), 1.0, weight)
+    return tf.stop_gradient(weight)

@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from problems.family import Family
 from training.compiled import Compiled
-from training.meta_objective import log_loss
+from training.meta_objective import log_loss, unsolved
 from training.sensitivity import sensitivity
 
 
@@ -38,7 +38,8 @@ class Unroll:
         second_derivatives: whether gradients depend on the parameters, when
             differentiated (section 4.3).
         clip_step: largest `sensitivity` of one instance; 0 does not clip.
-        revival: weight of the rule's `exhaustion` in the objective.
+        revival: weight of the rule's `exhaustion` in the objective, where a
+            problem is `unsolved`.
         keep_states: whether `forward` keeps what `backward` needs.
     """
 
@@ -90,7 +91,10 @@ class Unroll:
         loss = self.family.full_loss(data, theta)
         value = log_loss(loss, self._epsilon) if self._log else loss
         if self._revival:
-            value += self._revival * self.rule.exhaustion(state)
+            # Where a problem is solved, nothing speaks against longer steps
+            # but what follows much later: losses that come back.
+            weight = self._revival * unsolved(loss, self._epsilon)
+            value += weight * self.rule.exhaustion(state)
         return value, loss
 
     def _forward(self, vector, data, state, lr, seed, first) -> Segment:
