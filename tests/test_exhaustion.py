@@ -34,12 +34,20 @@ def test_exhaustion_by_hand(step_lengths):
     np.testing.assert_allclose(exhaustion, [0.0, 3 * 4 / 12, 8.0])
 
 
+def test_restlessness_by_hand(step_lengths):
+    given = case(FAMILY)
+    state = with_step_lengths(given.state, step_lengths)
+    restlessness = given.unroll.rule.restlessness(state)
+    np.testing.assert_allclose(restlessness, [18.0, 9 * 18 / 12, 0.0])
+
+
 def test_without_step_lengths_there_is_none():
     config = RuleConfig(
         param_units=2, relative_learning_rate=False, direction_length=False
     )
-    given = case(FAMILY, config=config)
-    assert not np.any(Hierarchical(config).exhaustion(given.state))
+    state, rule = case(FAMILY, config=config).state, Hierarchical(config)
+    for penalty in (rule.exhaustion(state), rule.restlessness(state)):
+        np.testing.assert_array_equal(penalty, np.zeros(3))
 
 
 def test_penalty_is_part_of_the_values(step_lengths):
@@ -64,17 +72,31 @@ def test_losses_far_above_epsilon_are_unsolved():
     assert tape.gradient(weight, loss) is None
 
 
-def test_a_solved_problem_has_no_penalty(step_lengths):
-    plain, revived = case(FAMILY), case(FAMILY, revival=0.5)
-    step_lengths[:] = -200.0
-    state = with_step_lengths(plain.state, step_lengths)
-    solution = FAMILY.flatten(FAMILY.argmin(plain.data))
+def first_solved(given, log_step_length):
+    """A state whose first instance is at its minimum; steps of one length."""
+    solution = FAMILY.flatten(FAMILY.argmin(given.data))
     solved = tf.transpose(solution) * [1.0, 0.0, 0.0]
-    theta = solved + state.theta * [0.0, 1.0, 1.0]
-    state = state._replace(theta=theta, phi=theta)
+    theta = solved + given.state.theta * [0.0, 1.0, 1.0]
+    state = given.state._replace(theta=theta, phi=theta)
+    return with_step_lengths(state, np.full((12, 3), log_step_length, "f"))
+
+
+def test_dead_steps_cost_where_a_problem_is_unsolved():
+    plain, revived = case(FAMILY), case(FAMILY, revival=0.5)
+    state = first_solved(plain, -200.0)
     one, other = plain.forward(state), revived.forward(state)
     added = np.subtract(other.values, one.values)
     assert not np.any(added[:, 0]) and np.all(added[:, 1:] > 1.0)
+
+
+def test_long_steps_cost_where_a_problem_is_solved():
+    plain, calm = case(FAMILY), case(FAMILY, calm=0.5)
+    state = first_solved(plain, 4.0)
+    # One that does not move.
+    lr = plain.lr * [0.0, 1.0, 1.0]
+    one, other = plain.forward(state, lr=lr), calm.forward(state, lr=lr)
+    added = np.subtract(other.values, one.values)
+    assert np.all(added[:, 0] > 10.0) and not np.any(added[:, 1:])
 
 
 def test_the_dead_have_derivatives_again(step_lengths):

@@ -64,6 +64,8 @@ class Baselines:
         """There are no step lengths to lose."""
         return tf.zeros(state.theta.shape[-1:])
 
+    restlessness = exhaustion
+
     def point(self, state):
         """Parameters, [B, N]."""
         return tf.transpose(state.theta)

@@ -95,6 +95,12 @@ class MetaConfig:
         "as long as the loss is far above epsilon: steps that died have no "
         "other derivative. Not in the paper.",
     )
+    calm: float = _setting(
+        0.0,
+        "Weight of a penalty on half the squares of log step lengths above -6 "
+        "in the objective, once the loss is close to epsilon: steps that grow "
+        "there bring losses back much later. Not in the paper.",
+    )
     clip: float = _setting(
         1.0, "Largest norm of a meta-gradient; 0 does not clip."
     )
@@ -127,7 +133,7 @@ class MetaConfig:
             "highest_rate", "epsilon", "meta_rate", "meta_rate_end",
         ):  # fmt: skip
             self._check(name, getattr(self, name) > 0, "positive")
-        for name in ("clip", "clip_step", "revival", "mean_between"):
+        for name in ("clip", "clip_step", "revival", "calm", "mean_between"):
             self._check(name, getattr(self, name) >= 0, "0 or positive")
         self._check("averaging", 0 <= self.averaging < 1, "in [0, 1)")
         self._check("disturbed", 0 <= self.disturbed <= 1, "in [0, 1]")

@@ -156,3 +156,5 @@ class LSTMRule:
     def exhaustion(self, state):
         """There are no step lengths to lose."""
         return self.step_length(state)
+
+    restlessness = exhaustion

@@ -74,6 +74,7 @@ class MetaStep:
             config.second_derivatives,
             config.clip_step,
             config.revival,
+            config.calm,
         )
         self._traced = Compiled(
             kept(self._step, rule, family, count, config, STORED_BYTES)

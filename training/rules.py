@@ -15,6 +15,9 @@ from hrnn_opt import meta_parameters, rule
 from hrnn_opt.config import RuleConfig
 from hrnn_opt.segments import Segments
 
+PARKED = -6.0
+"""Log step length below which steps have died, and where they can rest."""
+
 
 class HierarchicalState(NamedTuple):
     """State of the hierarchical RNN on B instances."""
@@ -143,14 +146,31 @@ class Hierarchical:
     def exhaustion(self, state):
         """How far log step lengths are below -6, mean over parameters, [B].
 
-        Where shorter steps still help, they lower the log loss by more than a
-        small multiple of this; where they do not, no derivative of the loss
-        would ever tell that longer ones are missing.
+        They are relative to the initial learning rate. Where shorter steps
+        still help, they lower the log loss by more than a small multiple of
+        this; where they do not, no derivative of the loss would ever tell that
+        longer ones are missing.
         """
-        if not tf.is_tensor(state.memory.param.eta_bar):
-            return tf.zeros(state.theta.shape[-1:])
-        below = tf.nn.relu(-6.0 - state.memory.param.eta_bar)
+        below = tf.nn.relu(PARKED - self._log_step_lengths(state))
         return tf.reduce_mean(below, axis=(0, 1, 2))
+
+    def restlessness(self, state):
+        """Half the square of how far they are above, mean over parameters, [B].
+
+        Where a problem is solved, steps are of no use, and in a network they
+        bring losses back, thousands of steps later, when a few parameters
+        (of a bias) have lengthened theirs. No derivative reaches so far.
+        """
+        above = tf.nn.relu(self._log_step_lengths(state) - PARKED)
+        return 0.5 * tf.reduce_mean(above**2, axis=(0, 1, 2))
+
+    @staticmethod
+    def _log_step_lengths(state):
+        """Of all parameters; those of `PARKED` where there are none."""
+        eta_bar = state.memory.param.eta_bar
+        if tf.is_tensor(eta_bar):
+            return eta_bar
+        return tf.fill((1, 1, *state.theta.shape), PARKED)
 
     def skipped(self, state):
         """Steps skipped for a gradient that was not finite, [B]."""

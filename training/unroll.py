@@ -40,6 +40,7 @@ class Unroll:
         clip_step: largest `sensitivity` of one instance; 0 does not clip.
         revival: weight of the rule's `exhaustion` in the objective, where a
             problem is `unsolved`.
+        calm: weight of its `restlessness`, where it is not.
         keep_states: whether `forward` keeps what `backward` needs.
     """
 
@@ -53,12 +54,14 @@ class Unroll:
         second_derivatives: bool = True,
         clip_step: float = 0.0,
         revival: float = 0.0,
+        calm: float = 0.0,
         keep_states: bool = True,
     ):
         self.rule, self.family, self.steps = rule, family, steps
         self._epsilon, self._log = epsilon, log_objective
         self._second, self._clip = second_derivatives, clip_step
-        self._revival, self._keep_states = revival, keep_states
+        self._revival, self._calm = revival, calm
+        self._keep_states = keep_states
         self.forward = Compiled(self._forward, xla=True)
         self.backward = Compiled(self._backward, xla=True)
 
@@ -90,11 +93,15 @@ class Unroll:
         theta = self.family.unflatten(self.rule.point(state))
         loss = self.family.full_loss(data, theta)
         value = log_loss(loss, self._epsilon) if self._log else loss
+        # Where a problem is solved, nothing speaks against longer steps but
+        # what follows much later: losses that come back.
+        weight = unsolved(loss, self._epsilon)
         if self._revival:
-            # Where a problem is solved, nothing speaks against longer steps
-            # but what follows much later: losses that come back.
-            weight = self._revival * unsolved(loss, self._epsilon)
-            value += weight * self.rule.exhaustion(state)
+            dead = self.rule.exhaustion(state)
+            value += self._revival * weight * dead
+        if self._calm:
+            restless = self.rule.restlessness(state)
+            value += self._calm * (1.0 - weight) * restless
         return value, loss
 
     def _forward(self, vector, data, state, lr, seed, first) -> Segment:
