@@ -38,7 +38,7 @@ def test_restlessness_by_hand(step_lengths):
     given = case(FAMILY)
     state = with_step_lengths(given.state, step_lengths)
     restlessness = given.unroll.rule.restlessness(state)
-    np.testing.assert_allclose(restlessness, [18.0, 9 * 18 / 12, 0.0])
+    np.testing.assert_allclose(restlessness, [4.5, 9 * 4.5 / 12, 0.0])
 
 
 def test_without_step_lengths_there_is_none():

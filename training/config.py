@@ -97,7 +97,7 @@ class MetaConfig:
     )
     calm: float = _setting(
         0.0,
-        "Weight of a penalty on half the squares of log step lengths above -6 "
+        "Weight of a penalty on half the squares of log step lengths above -3 "
         "in the objective, once the loss is close to epsilon: steps that grow "
         "there bring losses back much later. Not in the paper.",
     )

@@ -15,8 +15,9 @@ from hrnn_opt import meta_parameters, rule
 from hrnn_opt.config import RuleConfig
 from hrnn_opt.segments import Segments
 
-PARKED = -6.0
-"""Log step length below which steps have died, and where they can rest."""
+DEAD, CALM = -6.0, -3.0
+"""Log step lengths, relative to the initial learning rate: below the one steps
+have died, below the other they may stay on a problem that is solved."""
 
 
 class HierarchicalState(NamedTuple):
@@ -146,31 +147,30 @@ class Hierarchical:
     def exhaustion(self, state):
         """How far log step lengths are below -6, mean over parameters, [B].
 
-        They are relative to the initial learning rate. Where shorter steps
-        still help, they lower the log loss by more than a small multiple of
-        this; where they do not, no derivative of the loss would ever tell that
-        longer ones are missing.
+        Where shorter steps still help, they lower the log loss by more than a
+        small multiple of this; where they do not, no derivative of the loss
+        would ever tell that longer ones are missing.
         """
-        below = tf.nn.relu(PARKED - self._log_step_lengths(state))
+        below = tf.nn.relu(DEAD - self._log_step_lengths(state, DEAD))
         return tf.reduce_mean(below, axis=(0, 1, 2))
 
     def restlessness(self, state):
-        """Half the square of how far they are above, mean over parameters, [B].
+        """Half the squared excess of those above -3, mean over parameters, [B].
 
         Where a problem is solved, steps are of no use, and in a network they
         bring losses back, thousands of steps later, when a few parameters
         (of a bias) have lengthened theirs. No derivative reaches so far.
         """
-        above = tf.nn.relu(self._log_step_lengths(state) - PARKED)
+        above = tf.nn.relu(self._log_step_lengths(state, CALM) - CALM)
         return 0.5 * tf.reduce_mean(above**2, axis=(0, 1, 2))
 
     @staticmethod
-    def _log_step_lengths(state):
-        """Of all parameters; those of `PARKED` where there are none."""
+    def _log_step_lengths(state, otherwise: float):
+        """Of all parameters; `otherwise` where the rule has none."""
         eta_bar = state.memory.param.eta_bar
         if tf.is_tensor(eta_bar):
             return eta_bar
-        return tf.fill((1, 1, *state.theta.shape), PARKED)
+        return tf.fill((1, 1, *state.theta.shape), otherwise)
 
     def skipped(self, state):
         """Steps skipped for a gradient that was not finite, [B]."""
