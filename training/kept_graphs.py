@@ -9,7 +9,6 @@ their content, so that the same graph finds the same programs.
 
 import functools
 import hashlib
-import logging
 import os
 import pathlib
 import pickle
@@ -19,6 +18,7 @@ import tempfile
 import keras
 import numpy as np
 import tensorflow as tf
+from absl import logging
 
 PACKAGES = ("hrnn_opt", "problems", "training")
 """Whose files decide whether a kept graph is still the right one."""
@@ -225,9 +225,11 @@ def _write(path: pathlib.Path, graph: _Graph):
     """All of it or nothing."""
     content = pickle.dumps(vars(graph))
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
-        file.write(hashlib.sha256(content).digest() + content)
-    os.replace(file.name, path)
+    # Threads of one process may write the same graph.
+    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+        beside = pathlib.Path(folder, path.name)
+        beside.write_bytes(hashlib.sha256(content).digest() + content)
+        beside.replace(path)
 
 
 def _read(path: pathlib.Path) -> _Graph | None:
