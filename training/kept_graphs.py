@@ -9,6 +9,7 @@ their content, so that the same graph finds the same programs.
 
 import functools
 import hashlib
+import io
 import os
 import pathlib
 import pickle
@@ -196,17 +197,17 @@ def _key(function, parts) -> str | None:
                     raise pickle.PicklingError(f"Of another package: {value}")
             return NotImplemented
 
-    with tempfile.TemporaryFile() as file:
-        try:
-            kind = type(function.__self__)
-            Pickler(file).dump((kind, function.__name__, parts))
-        # What is defined inside a function cannot be named.
-        except (pickle.PicklingError, AttributeError, TypeError):
-            return None
-        file.seek(0)
-        content = file.read()
+    content = io.BytesIO()
+    try:
+        kind = type(function.__self__)
+        Pickler(content).dump((kind, function.__name__, parts))
+    # What is defined inside a function cannot be named.
+    except (pickle.PicklingError, AttributeError, TypeError):
+        return None
     versions = tf.__version__, keras.__version__, np.__version__, _sources()
-    return hashlib.sha256(content + repr(versions).encode()).hexdigest()[:32]
+    return hashlib.sha256(
+        content.getvalue() + repr(versions).encode()
+    ).hexdigest()[:32]
 
 
 @functools.cache
