@@ -64,7 +64,10 @@ class Baselines:
         """There are no step lengths to lose."""
         return tf.zeros(state.theta.shape[-1:])
 
-    restlessness = exhaustion
+    def restlessness(self, sizes, state):
+        """Nor any that could be too long."""
+        del sizes
+        return self.exhaustion(state)
 
     def point(self, state):
         """Parameters, [B, N]."""

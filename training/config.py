@@ -98,8 +98,9 @@ class MetaConfig:
     calm: float = _setting(
         0.0,
         "Weight of a penalty on half the squares of log step lengths above -3 "
-        "in the objective, once the loss is close to epsilon: steps that grow "
-        "there bring losses back much later. Not in the paper.",
+        "in the objective, averaged in each tensor and over tensors, once the "
+        "loss is close to epsilon: steps that grow there bring losses back "
+        "much later. Not in the paper.",
     )
     clip: float = _setting(
         1.0, "Largest norm of a meta-gradient; 0 does not clip."

@@ -151,26 +151,26 @@ class Hierarchical:
         small multiple of this; where they do not, no derivative of the loss
         would ever tell that longer ones are missing.
         """
-        below = tf.nn.relu(DEAD - self._log_step_lengths(state, DEAD))
-        return tf.reduce_mean(below, axis=(0, 1, 2))
+        eta_bar = state.memory.param.eta_bar
+        if not tf.is_tensor(eta_bar):
+            return self.step_length(state)
+        return tf.reduce_mean(tf.nn.relu(DEAD - eta_bar), axis=(0, 1, 2))
 
-    def restlessness(self, state):
-        """Half the squared excess of those above -3, mean over parameters, [B].
+    def restlessness(self, sizes, state):
+        """Half the squared excess of those above -3, mean over tensors, [B].
 
         Where a problem is solved, steps are of no use, and in a network they
         bring losses back, thousands of steps later, when a few parameters
-        (of a bias) have lengthened theirs. No derivative reaches so far.
+        (of a bias) have lengthened theirs. No derivative reaches so far. Each
+        tensor counts alike: in a mean over parameters ten of five thousand
+        would be lost.
         """
-        above = tf.nn.relu(self._log_step_lengths(state, CALM) - CALM)
-        return 0.5 * tf.reduce_mean(above**2, axis=(0, 1, 2))
-
-    @staticmethod
-    def _log_step_lengths(state, otherwise: float):
-        """Of all parameters; `otherwise` where the rule has none."""
         eta_bar = state.memory.param.eta_bar
-        if tf.is_tensor(eta_bar):
-            return eta_bar
-        return tf.fill((1, 1, *state.theta.shape), otherwise)
+        if not tf.is_tensor(eta_bar):
+            return self.step_length(state)
+        segments = Segments(sizes)
+        squares = segments.total(tf.nn.relu(eta_bar - CALM) ** 2)
+        return 0.5 * tf.reduce_mean(segments.divide_by_sizes(squares), (0, 1))
 
     def skipped(self, state):
         """Steps skipped for a gradient that was not finite, [B]."""

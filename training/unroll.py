@@ -100,7 +100,7 @@ class Unroll:
             dead = self.rule.exhaustion(state)
             value += self._revival * weight * dead
         if self._calm:
-            restless = self.rule.restlessness(state)
+            restless = self.rule.restlessness(self.family.sizes, state)
             value += self._calm * (1.0 - weight) * restless
         return value, loss
 
