@@ -65,7 +65,11 @@ class MetaConfig:
         1e-6, "Initial learning rates are log-uniform from here (3.2.4)."
     )
     highest_rate: float = _setting(1e-2, "The highest of them.")
-    epsilon: float = _setting(1e-10, "Of Equation 14.")
+    epsilon: float = _setting(
+        1e-10,
+        "Of Equation 14: nothing is gained by losses far below. The smaller, "
+        "the more a short time near 0 outweighs losses that come back.",
+    )
     second_derivatives: bool = _setting(
         True, "Differentiate through the problems' gradients (section 4.3)."
     )
@@ -92,14 +96,14 @@ class MetaConfig:
     revival: float = _setting(
         0.0,
         "Weight of a penalty on log step lengths below -6 in the objective, "
-        "as long as the loss is far above epsilon: steps that died have no "
-        "other derivative. Not in the paper.",
+        "as long as the loss is not close to 0 (1e-4): steps that died have "
+        "no other derivative. Not in the paper.",
     )
     calm: float = _setting(
         0.0,
         "Weight of a penalty on half the squares of log step lengths above -3 "
         "in the objective, averaged in each tensor and over tensors, once the "
-        "loss is close to epsilon: steps that grow there bring losses back "
+        "loss is close to 0 (1e-6): steps that grow there bring losses back "
         "much later. Not in the paper.",
     )
     clip: float = _setting(

@@ -6,6 +6,9 @@ import tensorflow as tf
 
 LARGEST = 1e30
 
+SOLVED = (1e-6, 1e-4)
+"""Losses below the first are as good as zero, above the second they are not."""
+
 
 def log_loss(loss, epsilon: float):
     """log(loss + epsilon) of losses [B].
@@ -28,14 +31,14 @@ def average_log_loss(log_losses, first):
     return tf.reduce_mean(log_losses, axis=0) - first
 
 
-def unsolved(loss, epsilon: float):
-    """1 for losses [B] far above epsilon, 0 for those close to it; a constant.
+def unsolved(loss):
+    """1 for losses [B] above 1e-4, 0 for those below 1e-6; a constant.
 
-    Between 1e4 and 1e6 times epsilon it rises with the log loss.
+    Between the two it rises with the log loss.
     """
-    far = tf.math.log(tf.maximum(loss, epsilon) / epsilon)
-    low, high = math.log(1e4), math.log(1e6)
-    weight = tf.clip_by_value((far - low) / (high - low), 0.0, 1.0)
+    low, high = (math.log(bound) for bound in SOLVED)
+    log = tf.math.log(tf.maximum(loss, SOLVED[0]))
+    weight = tf.clip_by_value((log - low) / (high - low), 0.0, 1.0)
     # A loss that is not a number is not solved.
     weight = tf.where(tf.math.is_nan(loss), 1.0, weight)
     return tf.stop_gradient(weight)

@@ -95,7 +95,7 @@ class Unroll:
         value = log_loss(loss, self._epsilon) if self._log else loss
         # Where a problem is solved, nothing speaks against longer steps but
         # what follows much later: losses that come back.
-        weight = unsolved(loss, self._epsilon)
+        weight = unsolved(loss)
         if self._revival:
             dead = self.rule.exhaustion(state)
             value += self._revival * weight * dead
