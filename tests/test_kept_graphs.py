@@ -2,7 +2,9 @@
 
 import dataclasses
 import logging
+import os
 import re
+import time
 
 import numpy as np
 import pytest
@@ -12,7 +14,7 @@ from problems import draws
 from problems.matrices import MatrixFactorization
 from problems.monotone import Scaled
 from tests.meta_cases import TINY, meta_vector
-from training import kept_graphs
+from training import kept_compilations, kept_graphs
 from training.config import MetaConfig
 from training.meta_step import MetaStep
 from training.rules import Hierarchical
@@ -137,3 +139,24 @@ def test_a_damaged_file_is_made_anew(folder, caplog):
     assert "Damaged, and made anew" in caplog.text
     assert_same(first, second)
     assert path.read_bytes() == whole
+
+
+def test_what_is_unused_is_forgotten(tmp_path):
+    (tmp_path / "graphs").mkdir()
+    now, old = time.time(), time.time() - kept_compilations.UNUSED - 60
+    files = {
+        "xla_compile_cache__1__2__XLA_CPU_JIT.pb": (old, old),
+        "xla_compile_cache__3__4__XLA_CPU_JIT.pb": (now, old),
+        "xla_compile_cache__5__6__XLA_CPU_JIT.pb": (old, now),
+        "graphs/a.graph": (old, old),
+        "graphs/b.graph": (now, now),
+        "thesis.pb": (old, old),
+    }
+    for name, times in files.items():
+        (tmp_path / name).write_bytes(b"1")
+        os.utime(tmp_path / name, times)  # Read, written.
+    kept_compilations.forget_unused(tmp_path)
+    left = {str(f.relative_to(tmp_path)) for f in tmp_path.rglob("*.*")}
+    assert left == {name for name in files if max(files[name]) == now} | {
+        "thesis.pb"
+    }
