@@ -31,9 +31,13 @@ class RuleConfig:
         global_rnn: the top level, Eq. 12.
         shortcut: the projection of the rescaled gradients onto the directions,
             A.1.
+        negligible: an element's gradient below this share of the largest that
+            its tensor had counts as none (`features.without_negligible`); 0
+            counts all. Not in the paper.
 
     Raises:
-        ValueError: a size below 1, or switches that make no sense together.
+        ValueError: a size below 1, a share not in [0, 1), or switches that make
+            no sense together.
     """
 
     param_units: int = 10
@@ -48,6 +52,7 @@ class RuleConfig:
     tensor_rnn: bool = True
     global_rnn: bool = True
     shortcut: bool = True
+    negligible: float = 0.0
 
     def __post_init__(self):
         for field in dataclasses.fields(self):
@@ -56,6 +61,13 @@ class RuleConfig:
                 if not isinstance(value, bool):
                     raise ValueError(
                         f"Argument `{field.name}` must be True or False. "
+                        f"Received: {field.name}={value!r}"
+                    )
+            elif field.type is float:
+                number = type(value) in (int, float)
+                if not number or not 0 <= value < 1:
+                    raise ValueError(
+                        f"Argument `{field.name}` must be a number in [0, 1). "
                         f"Received: {field.name}={value!r}"
                     )
             elif type(value) is not int or value < 1:
@@ -97,8 +109,14 @@ class RuleConfig:
         )
 
     def to_dict(self) -> dict:
-        """The fields as plain values, for JSON."""
-        return dataclasses.asdict(self)
+        """The fields as plain values, for JSON.
+
+        Without `negligible` where it is 0, as in files older than that field.
+        """
+        fields = dataclasses.asdict(self)
+        if not self.negligible:
+            del fields["negligible"]
+        return fields
 
     @classmethod
     def from_dict(cls, fields: dict) -> "RuleConfig":

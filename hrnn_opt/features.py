@@ -11,6 +11,10 @@ from hrnn_opt.numerics import mean, smallest_normal
 LOGIT_RANGE = 60.0
 """sigmoid(-60) = 9e-27: beyond, its square roots lose their derivatives."""
 
+FADING = 1e-4
+"""What the largest gradient loses at every step: an outlier is forgotten after
+some ten thousand."""
+
 
 def decays(logit, timescales: int):
     """sigmoid(beta)^(2^-s) for s = 0..S-1, used by Eqs. 1 and 2.
@@ -105,3 +109,31 @@ def seen(r):
 def relative_log_step(eta_bar, mean_eta_bar):
     """eta_rel = eta_bar - its mean over all parameters (section 3.2.4)."""
     return eta_bar - mean_eta_bar
+
+
+def largest_magnitude(magnitude, largest):
+    """The largest mean |g| that a tensor had; a constant to derivatives.
+
+    Args:
+        magnitude: mean |g| over the tensor now.
+        largest: the value after the last step, 0 before the first.
+    """
+    return ops.stop_gradient(ops.maximum(magnitude, (1 - FADING) * largest))
+
+
+def without_negligible(g, largest, share: float):
+    """g, and 0 where |g| < share * largest.
+
+    Not in the paper. Directions and step lengths do not depend on the scale of
+    gradients, so where a problem is as good as solved the rule would walk on
+    with steps of full length, led by what is left of gradients; then losses
+    come back. An element whose gradient is 0 stays where it is
+    (`rule.sense`).
+
+    Args:
+        g: gradients.
+        largest: `largest_magnitude` of their tensor.
+        share: of it, in [0, 1).
+    """
+    kept = ops.abs(g) >= share * largest
+    return ops.where(kept, g, ops.zeros_like(g))

@@ -14,6 +14,7 @@ from hrnn_opt import (
     backend,
     chunks,
     fallback,
+    features,
     hierarchy,
     kernels,
     rounding,
@@ -97,7 +98,8 @@ def _step(config, slots, targets, grads, lr, salts):
     plan = chunks.plan(sizes, backend.one_program())
     meta_vector = backend.read(slots.meta_vector)
     meta = unflatten(config, meta_vector)
-    shared = _read_shared(slots, targets)
+    shared = SharedState(*(_columns(slots, v, targets) for v in slots.shared))
+    grads = _without_negligible(config, slots, targets, grads)
     bias = hierarchy.param_bias(meta, shared)
     if bias is None:
         bias = ops.zeros((1, len(targets)), slots.dtype)
@@ -107,7 +109,9 @@ def _step(config, slots, targets, grads, lr, salts):
     )
     h_x, d_squared, count = rule.split_totals(config, sums)
     mean_h_x = h_x / ops.cast(sizes, slots.dtype)
-    _write_shared(slots, targets, hierarchy.step_shared(meta, shared, mean_h_x))
+    shared = hierarchy.step_shared(meta, shared, mean_h_x)
+    for variable, value in zip(slots.shared, shared, strict=True):
+        _assign_columns(slots, variable, targets, value)
 
     scale = rule.step_scales(config, d_squared, count, lr)
     decay = ops.stack([t.decay for t in targets])
@@ -272,25 +276,46 @@ def _join_flat(chunk, flat):
     )
 
 
-def _read_shared(slots, targets):
-    """The upper levels' state of these tensors."""
-    h_tensor, h_global = (
-        None if v is None else backend.read(v) for v in slots.shared
-    )
-    if h_tensor is not None and len(targets) < len(slots.sizes):
+def _columns(slots, variable, targets):
+    """What a variable [F, T] holds for these tensors; one [F, 1] is for all."""
+    if variable is None:
+        return None
+    value = backend.read(variable)
+    if _for_each(slots, variable) and len(targets) < len(slots.sizes):
         numbers = np.asarray([t.number for t in targets])
-        h_tensor = ops.take(h_tensor, numbers, axis=-1)
-    return SharedState(h_tensor, h_global)
+        value = ops.take(value, numbers, axis=-1)
+    return value
 
 
-def _write_shared(slots, targets, shared):
-    h_tensor, h_global = shared
-    if h_tensor is not None and len(targets) < len(slots.sizes):
+def _assign_columns(slots, variable, targets, value):
+    """The inverse of `_columns`."""
+    if variable is None:
+        return
+    if _for_each(slots, variable) and len(targets) < len(slots.sizes):
         numbers = np.asarray([[t.number] for t in targets])
-        columns = ops.transpose(backend.read(slots.shared.h_tensor))
-        h_tensor = ops.transpose(
-            ops.scatter_update(columns, numbers, ops.transpose(h_tensor))
+        columns = ops.transpose(backend.read(variable))
+        value = ops.transpose(
+            ops.scatter_update(columns, numbers, ops.transpose(value))
         )
-    for variable, value in zip(slots.shared, (h_tensor, h_global), strict=True):
-        if variable is not None:
-            variable.assign(value)
+    variable.assign(value)
+
+
+def _for_each(slots, variable) -> bool:
+    """Whether it has a column for each tensor, which `h_global` has not."""
+    return variable is not slots.shared.h_global
+
+
+def _without_negligible(config, slots, targets, grads):
+    """The gradients that count, see `features`."""
+    if not config.negligible:
+        return grads
+    means = [ops.sum(ops.abs(g)) / max(g.shape[0], 1) for g in grads]
+    old = _columns(slots, slots.largest, targets)
+    largest = features.largest_magnitude(
+        ops.expand_dims(ops.stack(means), 0), old
+    )
+    _assign_columns(slots, slots.largest, targets, largest)
+    return [
+        features.without_negligible(g, largest[0, k], config.negligible)
+        for k, g in enumerate(grads)
+    ]

@@ -40,6 +40,7 @@ class RuleState(NamedTuple):
 
     param: ParamState
     shared: SharedState
+    largest: Any  # [1, T, ...] of `features`, None where nothing is negligible
     skipped: Any  # [...] number of steps skipped for a non-finite gradient
 
 
@@ -88,9 +89,14 @@ def initial_state(
 ) -> RuleState:
     """State before the first step; `instances` is (B,) for B instances."""
     shape = (segments.rows, segments.width, *instances)
+    tensors = len(segments.sizes)
+    largest = None
+    if config.negligible:
+        largest = ops.zeros((1, tensors, *instances), meta.h_param.dtype)
     return RuleState(
         initial_param_state(config, meta, shape),
-        initial_shared_state(meta, instances, len(segments.sizes)),
+        initial_shared_state(meta, instances, tensors),
+        largest,
         ops.zeros(instances, "int32"),
     )
 
@@ -230,6 +236,13 @@ def step(
     g = segments.to_rows(g)
     finite = ops.all(ops.isfinite(g), axis=(0, 1, 2))
     g = ops.where(finite, g, ops.zeros_like(g))
+    largest = state.largest
+    if config.negligible:
+        mean = segments.divide_by_sizes(segments.total(ops.abs(g)))
+        largest = features.largest_magnitude(mean, largest)
+        g = features.without_negligible(
+            g, segments.spread(largest), config.negligible
+        )
 
     bias = hierarchy.param_bias(meta, state.shared)
     mean_eta_bar = 0.0
@@ -261,6 +274,7 @@ def step(
     kept = RuleState(
         select(finite, param, state.param),
         select(finite, shared, state.shared),
+        select(finite, largest, state.largest),
         state.skipped + ops.cast(ops.logical_not(finite), "int32"),
     )
     return theta, phi, kept

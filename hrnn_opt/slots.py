@@ -86,6 +86,9 @@ class Slots:
             if config.global_rnn
             else None,
         )
+        self.largest = None
+        if config.negligible:
+            self.largest = self._add("largest", (1, tensors), lambda: 0)
         self.skipped = self._add("skipped_steps", (), lambda: 0, "int32")
         self.holds_theta = self._add("holds_theta", (), lambda: 0, "int32")
         self.sizes = [int(np.prod(v.shape)) for v in variables]
@@ -128,7 +131,7 @@ class Slots:
 
     def changing(self, tensors) -> list:
         """The variables that a step on these tensors assigns."""
-        changing = [*self.shared, self.holds_theta]
+        changing = [*self.shared, self.largest, self.holds_theta]
         for t in tensors:
             changing += self.states[t] + self.offsets[t]
         return [v for v in changing if v is not None]

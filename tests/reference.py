@@ -252,6 +252,7 @@ class ReferenceOptimizer:
             self.h_global = weights["h_global"].copy()
         if self.ema_momentum is not None:
             self.averages = [np.zeros_like(v) for v in self.theta]
+        self.largest = np.zeros(len(sizes))
         self.accumulators = [np.zeros_like(v) for v in self.theta]
         self.log_lengths = None  # of the steps after a failure
         self.iterations = 0
@@ -360,6 +361,8 @@ class ReferenceOptimizer:
         if self.log_lengths is not None:
             self._update_by_fallback(grads, lr)
             return
+        if self.config.negligible:
+            grads = {t: self._what_counts(t, g) for t, g in grads.items()}
         eta_mean = 0.0
         if self.use_eta_bar:
             eta_mean = np.concatenate([self.eta_bar[t] for t in grads]).mean()
@@ -384,6 +387,12 @@ class ReferenceOptimizer:
             active = [self.h_tensor[:, t] for t in grads]
             self.h_global = global_rnn(self.weights, active, self.h_global)
         self.holds_theta = False
+
+    def _what_counts(self, t, g):
+        """g, 0 where it is small beside the largest mean |g| of its tensor."""
+        size = np.abs(g)
+        self.largest[t] = max(size.mean(), 0.9999 * self.largest[t])
+        return np.where(size < self.config.negligible * self.largest[t], 0, g)
 
     def _update_by_fallback(self, grads, lr):
         for t, g in grads.items():

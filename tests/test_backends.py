@@ -48,7 +48,8 @@ class Results:
     """{case: {name: array}} of each backend, made when first asked for."""
 
     def __init__(self, folder):
-        self.folder, self.weights = folder, weights_file(folder)
+        self.folder = folder
+        self.weights = weights_file(folder, negligible=0.01)
         self.get = functools.cache(self._get)
 
     def _get(self, backend, *flags):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import re
 
 import pytest
@@ -18,7 +19,7 @@ NOTHING = dict.fromkeys(SWITCHES, False)
 def test_fields_are_sizes_and_switches():
     assert len(SIZES) == 4
     assert len(SWITCHES) == 8
-    assert len(FIELDS) == 12
+    assert len(FIELDS) == 13
 
 
 @pytest.mark.parametrize("name", SIZES)
@@ -40,6 +41,16 @@ def test_wrong_switch_is_refused(name, value):
     )
     with pytest.raises(ValueError, match=f"^{re.escape(text)}$"):
         RuleConfig(**{name: value})
+
+
+@pytest.mark.parametrize("value", [-1e-5, 1.0, 2, "0", None, True, math.nan])
+def test_wrong_share_is_refused(value):
+    text = (
+        "Argument `negligible` must be a number in [0, 1). "
+        f"Received: negligible={value!r}"
+    )
+    with pytest.raises(ValueError, match=f"^{re.escape(text)}$"):
+        RuleConfig(negligible=value)
 
 
 @pytest.mark.parametrize(
@@ -66,13 +77,15 @@ def test_senseless_combination_is_refused(name, needs, fields):
 
 @pytest.mark.parametrize(
     "fields",
-    [{}, {"param_units": 5, "attention": False}, NOTHING],
-    ids=["default", "some", "nothing"],
+    [{}, {"param_units": 5, "attention": False}, NOTHING, {"negligible": 1e-5}],
+    ids=["default", "some", "nothing", "negligible"],
 )
 def test_round_trip_by_json(fields):
     config = RuleConfig(**fields)
     stored = json.loads(json.dumps(config.to_dict()))
-    assert set(stored) == set(SIZES + SWITCHES)
+    # Files that are older than `negligible` do not have it.
+    assert set(stored) - {"negligible"} == set(SIZES + SWITCHES)
+    assert ("negligible" in stored) == ("negligible" in fields)
     assert RuleConfig.from_dict(stored) == config
 
 

@@ -124,6 +124,23 @@ def test_subnormal_averages_stay_finite(monkeypatch, size, g):
     assert np.all(r <= np.float32(1.01 * size + 1e-44))
 
 
+def test_largest_magnitude_fades():
+    largest = constant(0.0, 3.0)
+    largest = features.largest_magnitude(constant(2.0, 2.0), largest)
+    assert_close(largest, [2.0, 2.9997])
+    for _ in range(10_000):
+        largest = features.largest_magnitude(constant(0.0, 1.5), largest)
+    assert_close(largest, [2.0 * 0.9999**10_000, 1.5])
+
+
+def test_small_gradients_count_as_none():
+    g = constant(3.0, -1.0, 0.99, -0.5, 0.0)
+    counting = features.without_negligible(g, constant(100.0), 0.01)
+    assert_close(counting, [3.0, -1.0, 0.0, 0.0, 0.0])
+    # Where a tensor never had a gradient nothing is small beside it.
+    assert_close(features.without_negligible(g, constant(0.0), 0.01), g)
+
+
 def test_relative_log_magnitude():
     r = constant([1.0, 0.0, 1.0], [math.e, 0.0, 2.0], [1.0, 0.0, 0.0])
     got = features.relative_log_magnitude(r)

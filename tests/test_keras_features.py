@@ -46,6 +46,25 @@ def test_plain_steps(path, mode):
     assert differ(twins.reference.offset, zeros)
 
 
+@pytest.mark.parametrize("mode", ["eager", "graph", "jit"])
+def test_negligible_gradients(tmp_path, mode):
+    twins = Twins(weights_file(tmp_path, negligible=0.05), mode=mode)
+    gradients = draw_gradients(10)
+    gradients[4][KERNEL] = gradients[5][KERNEL] = None
+    gradients[5][SCALE] = None
+    for step in gradients[6:8]:
+        step[BIAS] *= 1e-4
+    for step, given in enumerate(gradients):
+        before = twins.variables[BIAS].numpy()
+        twins.step(given)
+        twins.check()
+        np.testing.assert_allclose(
+            twins.optimizer._slots.largest[0], twins.reference.largest, 1e-12
+        )
+        if step == 7:  # At theta since the step before.
+            np.testing.assert_array_equal(twins.variables[BIAS], before)
+
+
 AVERAGING = {
     "use_ema": True,
     "ema_momentum": 0.75,

@@ -177,6 +177,9 @@ def test_a_start_from_another_rule_is_refused_by_its_sizes(tmp_path):
     start = tmp_path / "start.npz"
     checkpoints.write(start, run.arrays(), folder._info)
     RunFolder(tmp_path / "same", lite).prepare(Resting.of(lite), start)
+    # The same meta-parameters, whatever gradients count.
+    other = MetaConfig(param_units=5, negligible=1e-5)
+    RunFolder(tmp_path / "other", other).prepare(Resting.of(other), start)
     other = RunFolder(tmp_path / "paper", paper)
     with pytest.raises(
         ValueError, match="param_units': 10}.*Received: {'param_units': 5}"

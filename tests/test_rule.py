@@ -35,6 +35,8 @@ ABLATIONS = {
     "no Tensor RNN": {"tensor_rnn": False, "global_rnn": False},
     "no Global RNN": {"global_rnn": False},
     "no shortcut": {"shortcut": False},
+    # Of gradients whose scale differs by a hundred from step to step.
+    "negligible": {"negligible": 0.05},
     "nothing": {
         field.name: False
         for field in dataclasses.fields(RuleConfig)
@@ -99,6 +101,8 @@ def state_of_rule(theta, phi, state):
     for name, value in state.shared._asdict().items():
         if value is not None:
             fields[name] = value
+    if state.largest is not None:
+        fields["largest"] = state.largest
     fields["skipped"] = state.skipped
     return {name: np.asarray(value) for name, value in fields.items()}
 
@@ -115,6 +119,8 @@ def state_of_reference(reference):
         fields["h_tensor"] = reference.h_tensor
     if reference.h_global is not None:
         fields["h_global"] = reference.h_global[:, None]
+    if reference.config.negligible:
+        fields["largest"] = reference.largest[None]
     return fields | {"skipped": np.asarray(reference.skipped)}
 
 

@@ -49,6 +49,8 @@ class Run:
     def everything(self):
         """Copies of all arrays but the count of skipped steps."""
         arrays = (self.theta, self.phi, *self.state.param, *self.state.shared)
+        if self.state.largest is not None:
+            arrays += (self.state.largest,)
         return [a.numpy() for a in arrays]
 
 
@@ -161,6 +163,28 @@ def test_parameters_without_a_gradient_stay_as_they_are():
             found.ravel()[silent], eta_bar.ravel()[silent], 1e-12
         )
         assert np.all(np.delete(found != eta_bar, silent))
+
+
+def test_what_is_as_good_as_solved_stays_so():
+    """Until a gradient counts again; how large gradients are says nothing."""
+    thetas = []
+    for scale in (1.0, 1e-20):
+        run = Run(start(), config=RuleConfig(negligible=1e-5))
+        gradients = scale * draw_gradients(12)
+        for g in gradients[:4]:
+            run.step(g)
+        theta, eta_bar = run.theta.numpy(), run.state.param.eta_bar.numpy()
+        for g in 1e-7 * gradients[4:8]:
+            run.step(g)
+            np.testing.assert_array_equal(run.theta, theta)
+            np.testing.assert_array_equal(run.phi, theta)
+            found = run.state.param.eta_bar.numpy()
+            np.testing.assert_allclose(found, eta_bar, 1e-12)
+        for g in 1e-2 * gradients[8:]:
+            run.step(g)
+        assert np.all(np.not_equal(run.theta, theta))
+        thetas.append(run.theta.numpy())
+    np.testing.assert_allclose(*thetas, 1e-9)
 
 
 def test_order_of_tensors_does_not_matter():

@@ -328,6 +328,19 @@ def test_other_config_is_refused(path, tmp_path):
         np.testing.assert_array_equal(variable.numpy(), before[variable.path])
 
 
+def test_negligible_gradients_continue(tmp_path):
+    """An optimizer that counts all gradients has a variable less."""
+    with_share = weights_file(tmp_path, 1, negligible=0.05)
+    file, other = saved_and_other(with_share, tmp_path)
+    other.load_weights(file)
+    largest = other.optimizer._slots.largest.numpy()
+    assert largest.shape[0] == 1 and np.all(largest > 0)
+    plain = new(weights_file(tmp_path, 2))
+    plain.optimizer.build(plain.trainable_variables)
+    with pytest.warns(UserWarning, match="Skipping the state"):
+        plain.load_weights(file)
+
+
 def test_other_shapes_are_refused(path, tmp_path):
     optimizer = HierarchicalRNN(RATE, weights=path)
     optimizer.build([keras.Variable(np.ones((2, 3)))])

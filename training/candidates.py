@@ -36,7 +36,10 @@ def optimizer(rule: Hierarchical, vector, **arguments) -> HierarchicalRNN:
         return HierarchicalRNN(weights=path, **arguments)
 
 
-def digest(vector) -> str:
-    """Tells meta-parameters and rule versions apart, for the keys of jobs."""
-    version = f"rule {RULE_VERSION}".encode()
-    return hashlib.sha256(version + vector.tobytes()).hexdigest()[:12]
+def digest(rule, vector) -> str:
+    """Tells meta-parameters and rules apart, for the keys of jobs."""
+    version = f"rule {RULE_VERSION}"
+    if isinstance(rule, Hierarchical) and rule.config.negligible:
+        version += f", negligible {rule.config.negligible}"
+    content = version.encode() + vector.tobytes()
+    return hashlib.sha256(content).hexdigest()[:12]

@@ -28,6 +28,12 @@ class MetaConfig:
     )
     tensor_units: int = _setting(20, "Hidden size of the Tensor RNN.")
     global_units: int = _setting(20, "Hidden size of the Global RNN.")
+    negligible: float = _setting(
+        0.0,
+        "Gradients below this share of the largest of their tensor count as "
+        "none: where a problem is solved the rule stands still. Not in the "
+        "paper.",
+    )
     work: int = _setting(
         640,
         "Parameters that are trained side by side: a family of N parameters "
@@ -140,6 +146,7 @@ class MetaConfig:
             self._check(name, getattr(self, name) > 0, "positive")
         for name in ("clip", "clip_step", "revival", "calm", "mean_between"):
             self._check(name, getattr(self, name) >= 0, "0 or positive")
+        self._check("negligible", 0 <= self.negligible < 1, "in [0, 1)")
         self._check("averaging", 0 <= self.averaging < 1, "in [0, 1)")
         self._check("disturbed", 0 <= self.disturbed <= 1, "in [0, 1]")
         self._check("foresight", 0 <= self.foresight <= 1, "in [0, 1]")
@@ -168,6 +175,7 @@ class MetaConfig:
             param_units=self.param_units,
             tensor_units=self.tensor_units,
             global_units=self.global_units,
+            negligible=self.negligible,
         )
 
     def instances(self, dimension: int) -> int:

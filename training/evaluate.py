@@ -81,7 +81,7 @@ def run_corpus() -> dict:
         row, count = rows[name], INSTANCES.value
         job = f"{ENSEMBLE.value} {name}; {count} instances; {steps} steps"
         own = kept.get(
-            f"{job}; own {candidates.digest(vector)}",
+            f"{job}; own {candidates.digest(rule, vector)}",
             lambda row=row, count=count: corpus.own(
                 rule, vector, row, steps, count
             ),
@@ -130,7 +130,7 @@ def run_networks() -> dict:
             )
     names = selected(networks.TARGETS)
     results = Results(RESULTS.value)
-    own = candidates.digest(vector)
+    own = candidates.digest(rule, vector)
     if STATE_DTYPE.value != "float32":
         own += f" {STATE_DTYPE.value}"
     losses = {}

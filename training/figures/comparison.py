@@ -46,7 +46,7 @@ class Comparison:
             seed: of the weights and the batches.
         """
         if who.startswith(OWN):
-            who = f"{who} {candidates.digest(self.vector)}"
+            who = f"{who} {candidates.digest(self.rule, self.vector)}"
         s = self.settings
         key = (
             f"{task}; {who}; seed {seed}; {self.steps} steps by {self.every}; "

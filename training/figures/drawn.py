@@ -57,7 +57,7 @@ def sgd(rates) -> Contestant:
 def learned(name: str, rule, vector, rates) -> Contestant:
     """A rule with meta-parameters."""
     return Contestant(
-        name, lambda n: rule, vector, tuple(rates), digest(vector)
+        name, lambda n: rule, vector, tuple(rates), digest(rule, vector)
     )
 
 

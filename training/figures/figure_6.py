@@ -43,7 +43,7 @@ def run(settings: Settings, results: Results) -> dict:
         vector, made[name] = meta_train(
             rule, rows, config, budget, settings.out / file, name
         )
-        who = f"ablation {name} {candidates.digest(vector)}"
+        who = f"ablation {name} {candidates.digest(rule, vector)}"
         found = comparison.curves(
             (TASK, who, lambda r=rule, v=vector: candidates.optimizer(r, v), k)
             for k in range(seeds)

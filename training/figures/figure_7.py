@@ -67,7 +67,7 @@ def run(settings: Settings, results: Results) -> dict:
     seconds = np.array(
         [
             results.get(
-                f"figure 7; {candidates.digest(vector)}; batch {batch}; "
+                f"figure 7; {candidates.digest(rule, vector)}; batch {batch}; "
                 f"{repeats} repeats",
                 lambda batch=batch: measure(makers, batch, repeats),
             )
