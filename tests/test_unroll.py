@@ -1,5 +1,7 @@
 """Segments of steps, forwards and back, against plain loops on a tape."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -14,6 +16,7 @@ from tests.meta_cases import (
     COUNT,
     FAMILY,
     STEPS,
+    TINY,
     assert_near,
     by_tape,
     case,
@@ -51,6 +54,18 @@ def test_backward_equals_the_tape(compiled):
     assert_near(floating(bar), bars)
     assert_near(floating(segment.state), floating(state))
     assert np.all(largest > 0) and not np.any(clipped)
+
+
+def test_backward_where_gradients_are_negligible():
+    given = case(FAMILY, config=dataclasses.replace(TINY, negligible=0.5))
+    segment = given.forward()
+    zeros = tf.nest.map_structure(tf.zeros_like, segment.state)
+    gradient, *_ = given.backward(segment.states, zeros, WEIGHT)
+    wanted, *_ = by_tape(given, given.state, range(STEPS), zeros, WEIGHT)
+    assert_near(gradient, wanted)
+    # Some do not move and some do.
+    still = np.equal(segment.state.theta, given.state.theta)
+    assert np.any(still) and not np.all(still)
 
 
 def test_losses_are_those_of_theta(compiled):
