@@ -1,6 +1,7 @@
 """Meta-training within a budget, and the LSTM rule in the engine."""
 
 import dataclasses
+import json
 
 import numpy as np
 import pytest
@@ -47,6 +48,12 @@ def test_a_budget_is_spent_once_and_gone_on_with(tmp_path):
     assert np.any(more != first)
     with pytest.raises(SettingsError, match="same settings, or be removed"):
         spend(9.0, meta_rate=1e-5)
+    # What is newer than a file is taken to have been at its default.
+    settings = json.loads(info["kind"]["config"])
+    del settings["negligible"]
+    info["kind"]["config"] = json.dumps(settings)
+    checkpoints.write(path, arrays, info)
+    np.testing.assert_array_equal(spend(0.05)[0], more)
 
 
 @pytest.mark.slow

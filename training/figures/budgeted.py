@@ -50,7 +50,7 @@ def meta_train(
     arrays, info = None, {"kind": kind, "seconds": 0.0, "losses": []}
     if path.exists():
         arrays, info = checkpoints.read(path)
-        if info["kind"] != kind:
+        if _today(info["kind"]) != kind:
             raise SettingsError(
                 f"{path} must be of {kind['rule']} with the same settings, or "
                 f"be removed. Received: {info['kind']['rule']}"
@@ -73,6 +73,12 @@ def meta_train(
         "iterations": len(info["losses"]),
         "meta_loss": float(np.mean(info["losses"][-last:])),
     }
+
+
+def _today(kind: dict) -> dict:
+    """With settings that are newer than the file at their defaults."""
+    config = MetaConfig.from_json(kind["config"])
+    return kind | {"config": config.to_json()}
 
 
 def _spend(run: Run, info: dict, seconds: float, path, what: str):
