@@ -177,7 +177,8 @@ def test_a_tensor_without_gradient_stays_as_on_one_device(tmp_path):
     for step in (1, 2):
         for own in gradients[step]:
             own[1] = None
-    one, two = both(weights_file(tmp_path), gradients[:1])
+    path = weights_file(tmp_path, negligible=0.01)
+    one, two = both(path, gradients[:1])
     one.optimizer.swap_to_theta()
     two.optimizer.swap_to_theta()
     for first, second in gradients[1:]:
