@@ -1,5 +1,7 @@
 """A run of meta-training: its optimizer, its pool, stopping and going on."""
 
+import dataclasses
+
 import keras
 import numpy as np
 import pytest
@@ -160,6 +162,19 @@ def test_without_the_pool_it_goes_on_with_new_problems(whole):
     row, statistics = other.iterate()
     assert list(other.pool) == [row.name] and statistics.age == 0
     assert np.any(other.state.vector != run.state.vector)
+
+
+def test_problems_of_a_rule_with_another_state_go(whole):
+    """In both directions: its state has a leaf more."""
+    _, _, half = whole
+    other = made(config=dataclasses.replace(TINY, negligible=1e-5))
+    other.restore(half)
+    assert other.pool == {} and other.state.iteration == 3
+    other.iterate()
+    assert other.pool
+    back = made()
+    back.restore(other.arrays())
+    assert back.pool == {} and back.state.iteration == 4
 
 
 def test_small_arrays_are_small(tmp_path):

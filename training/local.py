@@ -9,6 +9,7 @@ import concurrent.futures
 
 import numpy as np
 import tensorflow as tf
+from absl import logging
 
 from problems import draws
 from problems.ensemble import Row
@@ -135,6 +136,8 @@ class Run:
     def restore(self, arrays: dict):
         """The inverse of `arrays`; a pool that is not there starts anew.
 
+        So does that of a rule with another state (another `negligible`).
+
         Raises:
             ValueError: meta-parameters of another size.
         """
@@ -144,8 +147,14 @@ class Run:
             if f"pool/{name}/0" not in arrays:
                 continue
             like = step.nursery.draw(tf.constant(self.state.vector), 0, 1.0)
+            leaves = tf.nest.flatten(like)
+            if f"pool/{name}/{len(leaves) - 1}" not in arrays or (
+                f"pool/{name}/{len(leaves)}" in arrays
+            ):
+                logging.warning("%s: problems of another rule go.", name)
+                continue
             leaves = [
                 tf.constant(arrays[f"pool/{name}/{k}"])
-                for k in range(len(tf.nest.flatten(like)))
+                for k in range(len(leaves))
             ]
             self.pool[name] = tf.nest.pack_sequence_as(like, leaves)
