@@ -77,7 +77,10 @@ def meta_train(
 
 def _today(kind: dict) -> dict:
     """With settings that are newer than the file at their defaults."""
-    config = MetaConfig.from_json(kind["config"])
+    try:
+        config = MetaConfig.from_json(kind["config"])
+    except ValueError:
+        return kind  # Of a later version, with settings unknown here.
     return kind | {"config": config.to_json()}
 
 
