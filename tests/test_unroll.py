@@ -188,7 +188,7 @@ def squares(x):
 
 def sensitivities(old, new, bar):
     """Of hidden states, log step lengths and the moves of theta and phi."""
-    param, shared, _ = bar.memory
+    param, shared, *_ = bar.memory
     total = sum(map(squares, [param.h, param.eta_bar, *shared]))
     total += squares(bar.theta) * squares(new.theta - old.theta)
     total += squares(bar.phi) * squares(new.phi - old.phi)

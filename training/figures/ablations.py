@@ -57,6 +57,7 @@ VARIANTS = {
     "no shortcut": Variant({"shortcut": False}),
     "no Tensor RNN": Variant({"tensor_rnn": False, "global_rnn": False}),
     "no relative magnitudes": Variant({"relative_log_magnitudes": False}),
+    "negligible as none": Variant({"negligible": 1e-5}),
     "equal lengths": Variant({}, {"heavy_tailed": False}),
     "no second derivatives": Variant({}, {"second_derivatives": False}),
 }
