@@ -9,7 +9,7 @@ Letters used in the maths, as in the paper:
 | lam, r | moving average of g_bar^2 (Eq. 2); its square root |
 | m | rescaled average gradient (Eq. 3) |
 | beta | momentum logits of the shortest timescale |
-| eta, eta_bar | log step length relative to the learning rate; its average |
+| eta, eta_bar | log step length, in `length_unit` times lr; its average |
 | gamma | momentum of eta_bar (Eq. 8) |
 | d, u | direction; exp(eta) d |
 | c | eta_phi - eta_theta (Eq. 9) |

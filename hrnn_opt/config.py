@@ -34,10 +34,14 @@ class RuleConfig:
         negligible: an element's gradient below this share of the largest that
             its tensor had counts as none (`features.without_negligible`); 0
             counts all. Not in the paper.
+        length_unit: step lengths, of Eqs. 5-8, are multiples of this share of
+            the learning rate. Whatever an RNN learned to begin with, with the
+            right unit the first step is as long as the learning rate says
+            (`training.first_step` measures it). 1 in the paper.
 
     Raises:
-        ValueError: a size below 1, a share not in [0, 1), or switches that make
-            no sense together.
+        ValueError: a size below 1, a share not in [0, 1), a unit not in (0, 1],
+            or switches that make no sense together.
     """
 
     param_units: int = 10
@@ -53,6 +57,7 @@ class RuleConfig:
     global_rnn: bool = True
     shortcut: bool = True
     negligible: float = 0.0
+    length_unit: float = 1.0
 
     def __post_init__(self):
         for field in dataclasses.fields(self):
@@ -64,12 +69,7 @@ class RuleConfig:
                         f"Received: {field.name}={value!r}"
                     )
             elif field.type is float:
-                number = type(value) in (int, float)
-                if not number or not 0 <= value < 1:
-                    raise ValueError(
-                        f"Argument `{field.name}` must be a number in [0, 1). "
-                        f"Received: {field.name}={value!r}"
-                    )
+                self._check_share(field, value)
             elif type(value) is not int or value < 1:
                 raise ValueError(
                     f"Argument `{field.name}` must be an integer of at least "
@@ -87,6 +87,17 @@ class RuleConfig:
                 raise ValueError(
                     f"Argument `{name}` needs {needs}. Received: {self}"
                 )
+
+    @staticmethod
+    def _check_share(field, value):
+        """In [0, 1) where 0 is the default, in (0, 1] where 1 is."""
+        number = type(value) in (int, float) and 0 <= value <= 1
+        if not number or value == 1 - field.default:
+            interval = "(0, 1]" if field.default else "[0, 1)"
+            raise ValueError(
+                f"Argument `{field.name}` must be a number in {interval}. "
+                f"Received: {field.name}={value!r}"
+            )
 
     @property
     def inputs(self) -> int:
@@ -111,12 +122,15 @@ class RuleConfig:
     def to_dict(self) -> dict:
         """The fields as plain values, for JSON.
 
-        Without `negligible` where it is 0, as in files older than that field.
+        Shares only where they differ from the default, since older files do
+        not have them.
         """
-        fields = dataclasses.asdict(self)
-        if not self.negligible:
-            del fields["negligible"]
-        return fields
+        return {
+            field.name: getattr(self, field.name)
+            for field in dataclasses.fields(self)
+            if field.type is not float
+            or getattr(self, field.name) != field.default
+        }
 
     @classmethod
     def from_dict(cls, fields: dict) -> "RuleConfig":

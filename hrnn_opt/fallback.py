@@ -42,19 +42,19 @@ def sense(config: RuleConfig, state, g):
     return state._replace(g_bar=g_bar, r=r), d, ops.cast(seen, d.dtype)
 
 
-def step_scale(d_squared, count, lr, log_length):
-    """lr exp(log_length) / rms(d): steps as long as the learned ones were.
+def step_scale(d_squared, count, unit, log_length):
+    """unit exp(log_length) / rms(d): steps as long as the learned ones were.
 
     As Eq. 5, with one length for the whole tensor: the step of a tensor has a
-    root mean square of lr exp(log_length).
+    root mean square of unit exp(log_length).
 
     Args:
         d_squared: sums of d^2, [1, T].
         count: number of parameters that have seen a gradient, [1, T].
-        lr: learning rate, a scalar.
-        log_length: of each tensor [T], as eta_bar relative to lr.
+        unit: learning rate times the config's `length_unit`, a scalar.
+        log_length: of each tensor [T], as eta_bar relative to the unit.
     """
-    return step_length.step_scale(d_squared, count, lr * ops.exp(log_length))
+    return step_length.step_scale(d_squared, count, unit * ops.exp(log_length))
 
 
 SHORTER = math.log(0.1)

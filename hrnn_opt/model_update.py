@@ -136,7 +136,8 @@ def _fallback_step(config, slots, targets, grads, lr, salts):
     )
     numbers = np.asarray([t.number for t in targets])
     lengths = ops.take(backend.read(slots.guard.lengths), numbers)
-    scale = fallback.step_scale(sums[:1], sums[1:], lr, lengths)
+    unit = config.length_unit * lr
+    scale = fallback.step_scale(sums[:1], sums[1:], unit, lengths)
     decay = ops.expand_dims(ops.stack([t.decay for t in targets]), 0)
     rows = ops.concatenate([scale] * config.directions + [decay], axis=0)
     _move(config, slots, targets, plan, u, rows, salts)

@@ -191,8 +191,10 @@ def step_scales(config: RuleConfig, d_squared, count, lr):
         config: the features in use.
         d_squared: sums of d^2, [directions, T, ...].
         count: number of parameters that have a gradient, [1, T, ...].
-        lr: learning rate, a scalar or [...].
+        lr: learning rate, a scalar or [...]; lengths are multiples of the
+            config's `length_unit` times it.
     """
+    lr = config.length_unit * lr
     if not config.direction_length:
         return lr * ops.ones_like(d_squared)
     return step_length.step_scale(d_squared, count, lr)

@@ -19,7 +19,7 @@ def update_log_step(eta_bar, mean_eta_bar, delta_eta, gamma):
     And the old average counts as no further than `SPREAD` from the mean.
 
     Args:
-        eta_bar: average log step length, relative to the learning rate.
+        eta_bar: average log step length, relative to the config's unit.
         mean_eta_bar: its mean over all parameters of the problem.
         delta_eta: the RNN's change.
         gamma: momentum of the average, in (0, 1).
@@ -52,7 +52,7 @@ def step_scale(sum_of_squares, count, lr):
     Args:
         sum_of_squares: of d over the tensor.
         count: number of those elements.
-        lr: learning rate.
+        lr: learning rate (times the config's `length_unit`).
     """
     rms = safe_sqrt(safe_divide(sum_of_squares, count))
     return safe_divide(lr * ops.ones_like(rms), rms)

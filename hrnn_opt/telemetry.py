@@ -16,7 +16,7 @@ from hrnn_opt.meta_parameters import unflatten
 class Statistics(NamedTuple):
     """Of each of a model's T tensors: arrays [T]; NaN for an empty one."""
 
-    step_length: np.ndarray | None  # mean of log10(lr exp(eta_bar))
+    step_length: np.ndarray | None  # mean of log10(unit lr exp(eta_bar))
     step_length_spread: np.ndarray | None  # its standard deviation
     momentum_steps: np.ndarray  # timescale 0 of Eq. 1, geometric mean
     magnitude_steps: np.ndarray  # timescale 0 of Eq. 2, geometric mean
@@ -121,7 +121,7 @@ def _summed(config, sums, sizes, lr) -> Statistics:
         eta, eta_squared, momentum, magnitude, *squares = sums / sizes
         length = spread = None
         if config.relative_learning_rate:
-            length = np.log10(lr) + eta / np.log(10)
+            length = np.log10(config.length_unit * lr) + eta / np.log(10)
             spread = np.sqrt(np.maximum(eta_squared - eta**2, 0)) / np.log(10)
         return Statistics(
             length,

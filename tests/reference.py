@@ -361,6 +361,7 @@ class ReferenceOptimizer:
         if self.log_lengths is not None:
             self._update_by_fallback(grads, lr)
             return
+        unit = lr * self.config.length_unit
         if self.config.negligible:
             grads = {t: self._what_counts(t, g) for t, g in grads.items()}
         eta_mean = 0.0
@@ -373,7 +374,7 @@ class ReferenceOptimizer:
             theta, shape = self.theta[t], g.shape
             if self.weight_decay is not None and t not in self.no_decay:
                 theta = theta * (1.0 - self.weight_decay * lr)
-            step = self._step_tensor(t, g.reshape(-1), eta_mean, lr)
+            step = self._step_tensor(t, g.reshape(-1), eta_mean, unit)
             delta_theta, delta_phi, x = step
             self.theta[t] = theta + delta_theta.reshape(shape)
             self.offset[t] = (delta_phi - delta_theta).reshape(shape)
@@ -395,12 +396,17 @@ class ReferenceOptimizer:
         return np.where(size < self.config.negligible * self.largest[t], 0, g)
 
     def _update_by_fallback(self, grads, lr):
+        unit = lr * self.config.length_unit
         for t, g in grads.items():
             theta = self.theta[t]
             if self.weight_decay is not None and t not in self.no_decay:
                 theta = theta * (1.0 - self.weight_decay * lr)
             step, self.g_bar[t], self.r[t] = fallback_step(
-                g.reshape(-1), self.g_bar[t], self.r[t], self.log_lengths[t], lr
+                g.reshape(-1),
+                self.g_bar[t],
+                self.r[t],
+                self.log_lengths[t],
+                unit,
             )
             self.theta[t] = theta + step.reshape(g.shape)
             self.offset[t] = np.zeros_like(theta)

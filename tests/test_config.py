@@ -12,14 +12,16 @@ from hrnn_opt import RuleConfig
 FIELDS = dataclasses.fields(RuleConfig)
 SIZES = [field.name for field in FIELDS if field.type is int]
 SWITCHES = [field.name for field in FIELDS if field.type is bool]
+SHARES = {field.name for field in FIELDS if field.type is float}
 
 NOTHING = dict.fromkeys(SWITCHES, False)
 
 
-def test_fields_are_sizes_and_switches():
+def test_fields_are_sizes_switches_and_shares():
     assert len(SIZES) == 4
     assert len(SWITCHES) == 8
-    assert len(FIELDS) == 13
+    assert len(SHARES) == 2
+    assert len(FIELDS) == 14
 
 
 @pytest.mark.parametrize("name", SIZES)
@@ -53,6 +55,16 @@ def test_wrong_share_is_refused(value):
         RuleConfig(negligible=value)
 
 
+@pytest.mark.parametrize("value", [0, -0.1, 1.01, "1", None, True, math.nan])
+def test_wrong_unit_is_refused(value):
+    text = (
+        "Argument `length_unit` must be a number in (0, 1]. "
+        f"Received: length_unit={value!r}"
+    )
+    with pytest.raises(ValueError, match=f"^{re.escape(text)}$"):
+        RuleConfig(length_unit=value)
+
+
 @pytest.mark.parametrize(
     ("name", "needs", "fields"),
     [
@@ -77,15 +89,21 @@ def test_senseless_combination_is_refused(name, needs, fields):
 
 @pytest.mark.parametrize(
     "fields",
-    [{}, {"param_units": 5, "attention": False}, NOTHING, {"negligible": 1e-5}],
-    ids=["default", "some", "nothing", "negligible"],
+    [
+        {},
+        {"param_units": 5, "attention": False},
+        NOTHING,
+        {"negligible": 1e-5},
+        {"length_unit": 0.05},
+    ],
+    ids=["default", "some", "nothing", "negligible", "unit"],
 )
 def test_round_trip_by_json(fields):
     config = RuleConfig(**fields)
     stored = json.loads(json.dumps(config.to_dict()))
-    # Files that are older than `negligible` do not have it.
-    assert set(stored) - {"negligible"} == set(SIZES + SWITCHES)
-    assert ("negligible" in stored) == ("negligible" in fields)
+    # Files that are older than the shares do not have them.
+    assert set(stored) - SHARES == set(SIZES + SWITCHES)
+    assert set(stored) & SHARES == set(fields) & SHARES
     assert RuleConfig.from_dict(stored) == config
 
 

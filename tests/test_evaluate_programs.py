@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from hrnn_opt import HierarchicalRNN, weights
+from training import candidates
 
 pytestmark = [pytest.mark.slow, pytest.mark.required]
 
@@ -55,6 +56,19 @@ def test_model_card(run, tmp_path):
     assert (tmp_path / "three.png").read_bytes().startswith(b"\x89PNG")
     assert (tmp_path / "three-run.npz").stat().st_size < 2e6
     HierarchicalRNN(weights=tmp_path / "three.npz")
+
+
+def test_first_step(run):
+    out = run.parent / "unit" / "small.npz"
+    printed = program(
+        "first_step", f"--weights={run / 'small.npz'}", f"--out={out}"
+    )
+    found = json.loads(printed.splitlines()[-1])
+    assert found["first_step_with_unit"] == pytest.approx(
+        found["first_step"] * found["length_unit"], rel=1e-3
+    )
+    rule, _ = candidates.load(str(out))
+    assert rule.config.length_unit == found["length_unit"]
 
 
 def test_corpus(run):

@@ -98,6 +98,7 @@ def test_good_point_is_one_interval_back():
         pytest.param("jit", {}, marks=pytest.mark.slow),
         ("eager", {"attention": False}),
         ("eager", {"relative_learning_rate": False}),
+        ("eager", {"length_unit": 0.3}),
     ],
     ids=str,
 )

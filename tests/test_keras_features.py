@@ -47,8 +47,9 @@ def test_plain_steps(path, mode):
 
 
 @pytest.mark.parametrize("mode", ["eager", "graph", "jit"])
-def test_negligible_gradients(tmp_path, mode):
-    twins = Twins(weights_file(tmp_path, negligible=0.05), mode=mode)
+def test_negligible_gradients_and_a_unit(tmp_path, mode):
+    path = weights_file(tmp_path, negligible=0.05, length_unit=0.3)
+    twins = Twins(path, mode=mode)
     gradients = draw_gradients(10)
     gradients[4][KERNEL] = gradients[5][KERNEL] = None
     gradients[5][SCALE] = None

@@ -37,6 +37,12 @@ ABLATIONS = {
     "no shortcut": {"shortcut": False},
     # Of gradients whose scale differs by a hundred from step to step.
     "negligible": {"negligible": 0.05},
+    "unit": {"length_unit": 0.3},
+    "unit, no length": {
+        "length_unit": 0.3,
+        "direction_length": False,
+        "relative_learning_rate": False,
+    },
     "nothing": {
         field.name: False
         for field in dataclasses.fields(RuleConfig)

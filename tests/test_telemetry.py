@@ -15,7 +15,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:HierarchicalRNN trains at")
 
 @pytest.fixture(scope="module")
 def path(tmp_path_factory):
-    return weights_file(tmp_path_factory.mktemp("weights"))
+    return weights_file(tmp_path_factory.mktemp("weights"), length_unit=0.5)
 
 
 def by_hand(optimizer, path):
@@ -41,7 +41,7 @@ def by_hand(optimizer, path):
             "rescaled_gradient": np.sqrt(np.mean(m**2)),
         }
         if config.relative_learning_rate:
-            lengths = np.log10(lr * np.exp(packed[-1]))
+            lengths = np.log10(config.length_unit * lr * np.exp(packed[-1]))
             values["step_length"] = np.mean(lengths)
             values["step_length_spread"] = np.std(lengths)
         found |= {f"{kind}/{v.path}": x for kind, x in values.items()}

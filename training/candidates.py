@@ -41,5 +41,7 @@ def digest(rule, vector) -> str:
     version = f"rule {RULE_VERSION}"
     if isinstance(rule, Hierarchical) and rule.config.negligible:
         version += f", negligible {rule.config.negligible}"
+    if isinstance(rule, Hierarchical) and rule.config.length_unit != 1:
+        version += f", unit {rule.config.length_unit}"
     content = version.encode() + vector.tobytes()
     return hashlib.sha256(content).hexdigest()[:12]

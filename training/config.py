@@ -34,6 +34,11 @@ class MetaConfig:
         "none: where a problem is solved the rule stands still. Not in the "
         "paper.",
     )
+    length_unit: float = _setting(
+        1.0,
+        "Step lengths are multiples of this share of the learning rate; see "
+        "`training.first_step`. The paper's is 1.",
+    )
     work: int = _setting(
         640,
         "Parameters that are trained side by side: a family of N parameters "
@@ -147,6 +152,7 @@ class MetaConfig:
         for name in ("clip", "clip_step", "revival", "calm", "mean_between"):
             self._check(name, getattr(self, name) >= 0, "0 or positive")
         self._check("negligible", 0 <= self.negligible < 1, "in [0, 1)")
+        self._check("length_unit", 0 < self.length_unit <= 1, "in (0, 1]")
         self._check("averaging", 0 <= self.averaging < 1, "in [0, 1)")
         self._check("disturbed", 0 <= self.disturbed <= 1, "in [0, 1]")
         self._check("foresight", 0 <= self.foresight <= 1, "in [0, 1]")
@@ -176,6 +182,7 @@ class MetaConfig:
             tensor_units=self.tensor_units,
             global_units=self.global_units,
             negligible=self.negligible,
+            length_unit=self.length_unit,
         )
 
     def instances(self, dimension: int) -> int:

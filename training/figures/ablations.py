@@ -58,6 +58,7 @@ VARIANTS = {
     "no Tensor RNN": Variant({"tensor_rnn": False, "global_rnn": False}),
     "no relative magnitudes": Variant({"relative_log_magnitudes": False}),
     "negligible as none": Variant({"negligible": 1e-5}),
+    "short first steps": Variant({"length_unit": 0.03}),
     "equal lengths": Variant({}, {"heavy_tailed": False}),
     "no second derivatives": Variant({}, {"second_derivatives": False}),
 }
