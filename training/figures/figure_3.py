@@ -6,6 +6,7 @@ the same networks with ReLUs, and ten times as many steps.
 
 import numpy as np
 
+from hrnn_opt.keras_optimizer import LEARNING_RATE
 from problems import pictures
 from training import candidates
 from training.figures import drawn, lstm_optimizers, output
@@ -31,7 +32,7 @@ def run(settings: Settings, results: Results) -> dict:
     count, budget = settings.seeds or SEEDS, settings.budget or BUDGET
     rule, vector = candidates.load(settings.weights)
     contestants = {
-        OWN: drawn.learned(OWN, rule, vector, (1e-3,)),
+        OWN: drawn.learned(OWN, rule, vector, (LEARNING_RATE,)),
         "Adam 2e-3": drawn.adam((2e-3,)),
         "RMSProp 1e-2": drawn.rmsprop((1e-2,)),
     }

@@ -4,6 +4,8 @@ Every variant is meta-trained from scratch with the same small budget on the
 same few problems. Where the spreads over seeds overlap nothing is ranked.
 """
 
+import functools
+
 import numpy as np
 
 from training import candidates
@@ -16,6 +18,9 @@ from training.tables import table
 
 TASK = "MNIST ConvNet"
 STEPS, EVERY, SEEDS, BUDGET = 300, 25, 3, 30.0
+RATE = 1e-3
+"""The initial learning rate of all."""
+
 CEILING = 10.0
 """Larger losses, and those that are not finite, count as this."""
 
@@ -25,6 +30,10 @@ def verdict(own, full) -> str:
     if max(own) < min(full):
         return "better"
     return "worse" if min(own) > max(full) else "overlap"
+
+
+def _optimizer(rule, vector):
+    return candidates.optimizer(rule, vector, learning_rate=RATE)
 
 
 def run(settings: Settings, results: Results) -> dict:
@@ -45,7 +54,7 @@ def run(settings: Settings, results: Results) -> dict:
         )
         who = f"ablation {name} {candidates.digest(rule, vector)}"
         found = comparison.curves(
-            (TASK, who, lambda r=rule, v=vector: candidates.optimizer(r, v), k)
+            (TASK, who, functools.partial(_optimizer, rule, vector), k)
             for k in range(seeds)
         )
         curves[name] = found[TASK, who]

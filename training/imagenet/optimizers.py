@@ -6,6 +6,7 @@ from typing import NamedTuple
 import keras
 
 from hrnn_opt import HierarchicalRNN
+from hrnn_opt.keras_optimizer import LEARNING_RATE
 
 
 class Choice(NamedTuple):
@@ -52,7 +53,7 @@ def _plain(make, **settings):
 
 
 OPTIMIZERS = {
-    "hrnn": Choice(_hrnn, 1e-3),
+    "hrnn": Choice(_hrnn, LEARNING_RATE),
     "adam": Choice(_plain(keras.optimizers.Adam), 1e-3),
     "rmsprop_inception": Choice(rmsprop_inception, 0.045),
     "rmsprop": Choice(_plain(keras.optimizers.RMSprop), 1e-3),
