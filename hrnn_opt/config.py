@@ -37,7 +37,7 @@ class RuleConfig:
         length_unit: step lengths, of Eqs. 5-8, are multiples of this share of
             the learning rate. Whatever an RNN learned to begin with, with the
             right unit the first step is as long as the learning rate says
-            (`training.first_step` measures it). 1 in the paper.
+            (`training.length_unit` finds it). 1 in the paper.
 
     Raises:
         ValueError: a size below 1, a share not in [0, 1), a unit not in (0, 1],

@@ -37,7 +37,7 @@ class MetaConfig:
     length_unit: float = _setting(
         1.0,
         "Step lengths are multiples of this share of the learning rate; see "
-        "`training.first_step`. The paper's is 1.",
+        "`training.length_unit`. The paper's is 1.",
     )
     work: int = _setting(
         640,
