@@ -215,7 +215,8 @@ def test_loss_is_watched_in_a_graph():
     step(tf.constant(1.0))
     # As long as the last good steps.
     moved = np.sqrt(np.mean((variable.numpy() - good) ** 2))
-    length = 1e-3 * np.exp(float(state(optimizer).lengths[0]))
+    unit = 1e-3 * optimizer.config.length_unit
+    length = unit * np.exp(float(state(optimizer).lengths[0]))
     np.testing.assert_allclose(moved, length, 1e-4)
 
 
