@@ -15,6 +15,7 @@ SWITCHES = [field.name for field in FIELDS if field.type is bool]
 SHARES = {field.name for field in FIELDS if field.type is float}
 
 NOTHING = dict.fromkeys(SWITCHES, False)
+NO_NUMBERS = ("0", "1", None, True, math.nan)
 
 
 def test_fields_are_sizes_switches_and_shares():
@@ -45,24 +46,20 @@ def test_wrong_switch_is_refused(name, value):
         RuleConfig(**{name: value})
 
 
-@pytest.mark.parametrize("value", [-1e-5, 1.0, 2, "0", None, True, math.nan])
-def test_wrong_share_is_refused(value):
+@pytest.mark.parametrize(
+    ("name", "interval", "value"),
+    [
+        *(("negligible", "[0, 1)", v) for v in (-1e-5, 1.0, 2, *NO_NUMBERS)),
+        *(("length_unit", "(0, 1]", v) for v in (0, -0.1, 1.01, *NO_NUMBERS)),
+    ],
+)
+def test_wrong_share_is_refused(name, interval, value):
     text = (
-        "Argument `negligible` must be a number in [0, 1). "
-        f"Received: negligible={value!r}"
+        f"Argument `{name}` must be a number in {interval}. "
+        f"Received: {name}={value!r}"
     )
     with pytest.raises(ValueError, match=f"^{re.escape(text)}$"):
-        RuleConfig(negligible=value)
-
-
-@pytest.mark.parametrize("value", [0, -0.1, 1.01, "1", None, True, math.nan])
-def test_wrong_unit_is_refused(value):
-    text = (
-        "Argument `length_unit` must be a number in (0, 1]. "
-        f"Received: length_unit={value!r}"
-    )
-    with pytest.raises(ValueError, match=f"^{re.escape(text)}$"):
-        RuleConfig(length_unit=value)
+        RuleConfig(**{name: value})
 
 
 @pytest.mark.parametrize(

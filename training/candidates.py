@@ -39,9 +39,10 @@ def optimizer(rule: Hierarchical, vector, **arguments) -> HierarchicalRNN:
 def digest(rule, vector) -> str:
     """Tells meta-parameters and rules apart, for the keys of jobs."""
     version = f"rule {RULE_VERSION}"
-    if isinstance(rule, Hierarchical) and rule.config.negligible:
-        version += f", negligible {rule.config.negligible}"
-    if isinstance(rule, Hierarchical) and rule.config.length_unit != 1:
-        version += f", unit {rule.config.length_unit}"
+    if isinstance(rule, Hierarchical):
+        if rule.config.negligible:
+            version += f", negligible {rule.config.negligible}"
+        if rule.config.length_unit != 1:
+            version += f", unit {rule.config.length_unit}"
     content = version.encode() + vector.tobytes()
     return hashlib.sha256(content).hexdigest()[:12]
