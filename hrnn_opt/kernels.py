@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from keras import ops
 
-from hrnn_opt import backend, fallback, rounding, rule
+from hrnn_opt import backend, fallback, features, rounding, rule
 from hrnn_opt.config import RuleConfig
 from hrnn_opt.meta_parameters import unflatten
 from hrnn_opt.rule import ParamState
@@ -44,6 +44,7 @@ def sense_chunk(
     mean_eta_bar,
     packed,
     g,
+    largest,
     bias,
     filled,
     seeds=None,
@@ -56,6 +57,8 @@ def sense_chunk(
         mean_eta_bar: scalar.
         packed: state [F, n], of the gradients' type or of bfloat16.
         g: finite gradients [n].
+        largest: `features.largest_magnitude` of the rows' tensors [1, R], None
+            where nothing is negligible.
         bias: [3P, R]; only its shape counts without Tensor RNN.
         filled: parameters in each row that are not padding [R], or None if
             there is no padding.
@@ -68,11 +71,17 @@ def sense_chunk(
     """
     rows, n = bias.shape[1], g.shape[0]
     shape = (-1, rows, n // rows)
+    state = unpack(config, ops.reshape(ops.cast(packed, g.dtype), shape))
+    g = ops.reshape(g, shape)
+    if largest is not None:
+        g = features.without_negligible(
+            g, ops.expand_dims(largest, -1), config.negligible
+        )
     new, sensed = rule.sense(
         config,
         unflatten(config, meta_vector),
-        unpack(config, ops.reshape(ops.cast(packed, g.dtype), shape)),
-        ops.reshape(g, shape),
+        state,
+        g,
         ops.expand_dims(bias, -1),
         mean_eta_bar,
     )
@@ -91,6 +100,7 @@ def fallback_chunk(
     mean_eta_bar,
     packed,
     g,
+    largest,
     bias,
     filled,
     seeds=None,

@@ -99,13 +99,13 @@ def _step(config, slots, targets, grads, lr, salts):
     meta_vector = backend.read(slots.meta_vector)
     meta = unflatten(config, meta_vector)
     shared = SharedState(*(_columns(slots, v, targets) for v in slots.shared))
-    grads = _without_negligible(config, slots, targets, grads)
+    largest = _largest(config, slots, targets, grads)
     bias = hierarchy.param_bias(meta, shared)
     if bias is None:
         bias = ops.zeros((1, len(targets)), slots.dtype)
 
     u, sums = _sense(
-        config, slots, targets, plan, meta_vector, grads, bias, salts
+        config, slots, targets, plan, meta_vector, grads, largest, bias, salts
     )
     h_x, d_squared, count = rule.split_totals(config, sums)
     mean_h_x = h_x / ops.cast(sizes, slots.dtype)
@@ -130,6 +130,7 @@ def _fallback_step(config, slots, targets, grads, lr, salts):
         plan,
         backend.read(slots.meta_vector),
         grads,
+        None,
         ops.zeros((1, len(targets)), slots.dtype),
         salts,
         kernels.fallback_chunk,
@@ -150,6 +151,7 @@ def _sense(
     plan,
     meta_vector,
     grads,
+    largest,
     bias,
     salts,
     kernel=kernels.sense_chunk,
@@ -167,6 +169,9 @@ def _sense(
         return (
             _join_slots(chunk, states),
             _join_flat(chunk, grads),
+            None
+            if largest is None
+            else ops.take(largest, chunk.owner, axis=-1),
             ops.take(bias, chunk.owner, axis=-1),
             chunk.filled,
             _seeds(chunk, salts, slice(-2)),
@@ -306,17 +311,15 @@ def _for_each(slots, variable) -> bool:
     return variable is not slots.shared.h_global
 
 
-def _without_negligible(config, slots, targets, grads):
-    """The gradients that count, see `features`."""
+def _largest(config, slots, targets, grads):
+    """The new `features.largest_magnitude`, [1, T], written to its slot."""
     if not config.negligible:
-        return grads
-    means = [ops.sum(ops.abs(g)) / max(g.shape[0], 1) for g in grads]
-    old = _columns(slots, slots.largest, targets)
+        return None
+    sums = ops.stack([ops.sum(ops.abs(g)) for g in grads])
+    sizes = [max(slots.sizes[t.number], 1) for t in targets]
     largest = features.largest_magnitude(
-        ops.expand_dims(ops.stack(means), 0), old
+        ops.expand_dims(sums / ops.cast(sizes, slots.dtype), 0),
+        _columns(slots, slots.largest, targets),
     )
     _assign_columns(slots, slots.largest, targets, largest)
-    return [
-        features.without_negligible(g, largest[0, k], config.negligible)
-        for k, g in enumerate(grads)
-    ]
+    return largest
