@@ -12,7 +12,7 @@ class GRUParameters(NamedTuple):
     """Weights of a cell with U units and I inputs."""
 
     input_kernel: Any  # [3U, I]  rows: update z, reset k, candidate c
-    gate_kernel: Any  # [2U, U]
+    gate_kernel: Any  # [2U, U], or None: the input kernel [3U, I + U] has it
     candidate_kernel: Any  # [U, U]
     bias: Any  # [3U]
 
@@ -31,11 +31,17 @@ def gru(p: GRUParameters, x, h, bias=None):
         The new state [U, ...].
     """
     units = h.shape[0]
-    offset = column(p.bias, x)
+    offset = column(p.bias, h)
     if bias is not None:
         offset = offset + bias
-    driven = linear(p.input_kernel, x) + offset
-    gates = ops.sigmoid(driven[: 2 * units] + linear(p.gate_kernel, h))
-    z, k = gates[:units], gates[units:]
-    c = backend.tanh(driven[2 * units :] + linear(p.candidate_kernel, k * h))
+    if p.gate_kernel is None:
+        x = ops.concatenate([x, h], axis=0)
+    # Slices would do, but their derivatives are sums of padded arrays.
+    gates, c = ops.split(
+        linear(p.input_kernel, x) + offset, [2 * units], axis=0
+    )
+    if p.gate_kernel is not None:
+        gates = gates + linear(p.gate_kernel, h)
+    z, k = ops.split(ops.sigmoid(gates), 2, axis=0)
+    c = backend.tanh(c + linear(p.candidate_kernel, k * h))
     return z * h + (1 - z) * c

@@ -22,7 +22,7 @@ import numpy as np
 from keras import ops
 
 from hrnn_opt import backend, fallback, kernels, rule
-from hrnn_opt.meta_parameters import unflatten
+from hrnn_opt.products import from_vector
 from hrnn_opt.replicas import own_copy
 
 INTERVAL = 100
@@ -163,7 +163,7 @@ class Guard:
     def _forget(self, lengths):
         """The parameters' state is the initial one, but for their lengths."""
         slots, config = self._slots, self._optimizer.config
-        meta = unflatten(config, backend.read(slots.meta_vector))
+        meta = from_vector(config, backend.read(slots.meta_vector))
         fresh = kernels.pack(rule.initial_param_state(config, meta, (1,)))
         row = np.zeros((config.state_rows, 1))
         row[-1] = config.relative_learning_rate

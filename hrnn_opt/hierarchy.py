@@ -5,6 +5,8 @@ Tensor states are [Q, T, ...], the global state is [G, 1, ...].
 
 from typing import Any, NamedTuple
 
+from keras import ops
+
 from hrnn_opt.gru import gru
 from hrnn_opt.numerics import linear, mean
 
@@ -20,30 +22,34 @@ def param_bias(meta, shared: SharedState):
     """A_t h_tensor + A_g h_global of Eq. 10: [3P, T, ...], or None."""
     if shared.h_tensor is None:
         return None
-    bias = linear(meta.tensor_to_param, shared.h_tensor)
-    if shared.h_global is not None:
-        bias = bias + linear(meta.global_to_param, shared.h_global)
-    return bias
+    levels = [shared.h_tensor, *_spread_global(shared)]
+    return linear(meta.to_param, ops.concatenate(levels, axis=0))
+
+
+def _spread_global(shared: SharedState) -> list:
+    """h_global for each tensor, [G, T, ...], if there is one."""
+    if shared.h_global is None:
+        return []
+    shape = (shared.h_global.shape[0], *shared.h_tensor.shape[1:])
+    return [ops.broadcast_to(shared.h_global, shape)]
 
 
 def step_shared(meta, shared: SharedState, mean_h_x) -> SharedState:
     """Eqs. 11-12.
 
     h_tensor <- GRU_Q(mean over its parameters of [new h_param, x], h_tensor;
-    bias B_g h_global), then h_global <- GRU_G(mean over *all* tensors of the
-    new h_tensor, h_global).
+    bias B_g h_global, which is one more input), then h_global <- GRU_G(mean
+    over *all* tensors of the new h_tensor, h_global).
 
     Args:
-        meta: the meta-parameters.
+        meta: the meta-parameters, see `products`.
         shared: the old states.
         mean_h_x: [P + inputs, T, ...].
     """
     if shared.h_tensor is None:
         return shared
-    bias = None
-    if shared.h_global is not None:
-        bias = linear(meta.global_to_tensor, shared.h_global)
-    h_tensor = gru(meta.tensor_gru, mean_h_x, shared.h_tensor, bias)
+    x = ops.concatenate([mean_h_x, *_spread_global(shared)], axis=0)
+    h_tensor = gru(meta.tensor_gru, x, shared.h_tensor)
     if shared.h_global is None:
         return SharedState(h_tensor, None)
     over_tensors = mean(h_tensor, axis=1)

@@ -11,7 +11,7 @@ from keras import ops
 
 from hrnn_opt import backend, fallback, features, rounding, rule
 from hrnn_opt.config import RuleConfig
-from hrnn_opt.meta_parameters import unflatten
+from hrnn_opt.products import from_vector
 from hrnn_opt.rule import ParamState
 
 
@@ -79,7 +79,7 @@ def sense_chunk(
         )
     new, sensed = rule.sense(
         config,
-        unflatten(config, meta_vector),
+        from_vector(config, meta_vector),
         state,
         g,
         ops.expand_dims(bias, -1),

@@ -22,7 +22,7 @@ from hrnn_opt import (
 )
 from hrnn_opt.config import RuleConfig
 from hrnn_opt.hierarchy import SharedState
-from hrnn_opt.meta_parameters import unflatten
+from hrnn_opt.products import from_vector
 from hrnn_opt.slots import Slots
 
 
@@ -97,7 +97,7 @@ def _step(config, slots, targets, grads, lr, salts):
     sizes = tuple(slots.sizes[t.number] for t in targets)
     plan = chunks.plan(sizes, backend.one_program())
     meta_vector = backend.read(slots.meta_vector)
-    meta = unflatten(config, meta_vector)
+    meta = from_vector(config, meta_vector)
     shared = SharedState(*(_columns(slots, v, targets) for v in slots.shared))
     largest = _largest(config, slots, targets, grads)
     bias = hierarchy.param_bias(meta, shared)

@@ -24,13 +24,10 @@ def outputs(meta, h, m):
         d, [1 or 2, ..., n]; delta_eta, [1, ..., n], or None without step
         lengths.
     """
-    directions, length = meta.direction_kernel, meta.step_kernel
-    if length is None:
-        d, delta_eta = linear(directions, h), None
-    else:
-        both = linear(ops.concatenate([directions, length], axis=0), h)
-        d = both[: directions.shape[0]]
-        delta_eta = both[directions.shape[0] :] + column(meta.step_bias, h)
+    d, delta_eta = linear(meta.readout_kernel, h), None
+    if meta.step_bias is not None:
+        d, delta_eta = ops.split(d, [d.shape[0] - 1], axis=0)
+        delta_eta = delta_eta + column(meta.step_bias, h)
     if meta.shortcut_kernel is not None:
         d = d + linear(meta.shortcut_kernel, m)
     return d, delta_eta

@@ -21,8 +21,8 @@ from hrnn_opt import features, hierarchy, readout, step_length
 from hrnn_opt.config import RuleConfig
 from hrnn_opt.gru import gru
 from hrnn_opt.hierarchy import SharedState
-from hrnn_opt.meta_parameters import MetaParameters
 from hrnn_opt.numerics import select
+from hrnn_opt.products import Products
 from hrnn_opt.segments import Segments
 
 
@@ -53,7 +53,7 @@ class Sensed(NamedTuple):
     moving: Any  # [1, ...]      1 where there is a gradient
 
 
-def initial_param_state(config: RuleConfig, meta: MetaParameters, shape):
+def initial_param_state(config: RuleConfig, meta: Products, shape):
     """State of parameters that have seen nothing: arrays [F, *shape]."""
 
     def zeros(rows):
@@ -68,7 +68,7 @@ def initial_param_state(config: RuleConfig, meta: MetaParameters, shape):
     )
 
 
-def initial_shared_state(meta: MetaParameters, instances, tensors: int):
+def initial_shared_state(meta: Products, instances, tensors: int):
     """States of the Tensor RNNs [Q, T, ...] and of the Global RNN [G, 1, ...].
 
     `instances` is (B,) for B instances, () for one problem.
@@ -85,7 +85,10 @@ def initial_shared_state(meta: MetaParameters, instances, tensors: int):
 
 
 def initial_state(
-    config: RuleConfig, meta: MetaParameters, segments: Segments, instances=()
+    config: RuleConfig,
+    meta: Products,
+    segments: Segments,
+    instances=(),
 ) -> RuleState:
     """State before the first step; `instances` is (B,) for B instances."""
     shape = (segments.rows, segments.width, *instances)
@@ -103,7 +106,7 @@ def initial_state(
 
 def sense(
     config: RuleConfig,
-    meta: MetaParameters,
+    meta: Products,
     state: ParamState,
     g,
     bias=None,
@@ -209,7 +212,7 @@ def advance(config: RuleConfig, theta, u, scale, decay=1.0):
 
 def step(
     config: RuleConfig,
-    meta: MetaParameters,
+    meta: Products,
     segments: Segments,
     state: RuleState,
     theta,

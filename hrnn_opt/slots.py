@@ -11,7 +11,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from hrnn_opt import backend, chunks, kernels, meta_parameters, rounding, rule
+from hrnn_opt import backend, chunks, kernels, products, rounding, rule
 from hrnn_opt.config import RuleConfig
 from hrnn_opt.guard_state import GuardState
 from hrnn_opt.hierarchy import SharedState
@@ -71,9 +71,7 @@ class Slots:
         self._add_variable = add_variable
         vector = np.asarray(vector, self.dtype)
         self._config = config
-        self._meta = functools.partial(
-            meta_parameters.unflatten, config, vector
-        )
+        self._meta = functools.partial(products.from_vector, config, vector)
         tensors = len(variables)
         self.meta_vector = self._add(
             "meta_parameters", vector.shape, lambda: vector

@@ -10,7 +10,7 @@ from keras import ops
 
 from hrnn_opt import backend, chunks, features, kernels, readout
 from hrnn_opt.config import RuleConfig
-from hrnn_opt.meta_parameters import unflatten
+from hrnn_opt.products import from_vector
 
 
 class Statistics(NamedTuple):
@@ -82,7 +82,7 @@ def observe_chunk(config: RuleConfig, meta_vector, packed, owner, filled):
     """
     rows, n = owner.shape[0], packed.shape[1]
     width = n // rows
-    meta = unflatten(config, meta_vector)
+    meta = from_vector(config, meta_vector)
     packed = ops.reshape(ops.cast(packed, meta_vector.dtype), (-1, rows, width))
     state = kernels.unpack(config, packed)
     logits = readout.momentum_logits(meta, state.h)

@@ -11,6 +11,7 @@ from hrnn_opt import (
     features,
     hierarchy,
     meta_parameters,
+    products,
     readout,
     step_length,
 )
@@ -238,9 +239,10 @@ def test_hierarchy():
     tensor, top = (value.numpy() for value in shared)
     mean_h_x = normal(2 + config.inputs, 4)
 
+    joined = products.products(meta)
     bias = meta.tensor_to_param @ tensor + meta.global_to_param @ top
-    assert_close(hierarchy.param_bias(meta, shared), bias)
-    new = hierarchy.step_shared(meta, shared, mean_h_x)
+    assert_close(hierarchy.param_bias(joined, shared), bias)
+    new = hierarchy.step_shared(joined, shared, mean_h_x)
     from_top = meta.global_to_tensor.numpy() @ top  # the old h_global
     wanted = plain_gru(meta.tensor_gru, mean_h_x.numpy(), tensor, from_top)
     assert_close(new.h_tensor, wanted)
@@ -261,6 +263,7 @@ def test_readout():
         step_kernel=constant([-1, 4]),
         step_bias=constant(0.25),
     )
+    meta = products.products(meta)
     h, m = constant([2], [3]), constant([10], [20])
     assert_close(readout.momentum_logits(meta, h), [[8.5], [0]])
     d, delta_eta = readout.outputs(meta, h, m)

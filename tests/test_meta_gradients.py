@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from hrnn_opt import RuleConfig, meta_parameters, rule
+from hrnn_opt import RuleConfig, meta_parameters, products, rule
 from hrnn_opt.segments import Segments
 from tests.test_rule import noisy_vector
 
@@ -29,7 +29,7 @@ def bowl(*lead, seed=0, dtype="float64"):
 
 def loss_after_steps(vector, theta, hessian, factor=1.0, stopped=False):
     """Loss at theta; the gradients (times `factor`) are taken at phi."""
-    meta = meta_parameters.unflatten(CONFIG, vector)
+    meta = products.from_vector(CONFIG, vector)
     state = rule.initial_state(CONFIG, meta, SEGMENTS, theta.shape[:-1])
     theta = phi = tf.transpose(theta)  # instances come last
     lr = tf.constant(LR, theta.dtype)
@@ -184,7 +184,7 @@ def test_skipped_step_has_no_part_in_the_meta_gradient():
     def gradient(theta, hessian, added):
         with tf.GradientTape() as tape:
             tape.watch(vector)
-            meta = meta_parameters.unflatten(CONFIG, vector)
+            meta = products.from_vector(CONFIG, vector)
             instances = theta.shape[:-1]
             state = rule.initial_state(CONFIG, meta, SEGMENTS, instances)
             theta = phi = tf.transpose(theta)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from hrnn_opt import RuleConfig, meta_parameters, rule
+from hrnn_opt import RuleConfig, meta_parameters, products, rule
 from hrnn_opt.segments import Segments
 from tests.reference import ReferenceOptimizer
 
@@ -159,7 +159,7 @@ def compare(
     reference.build(thetas)
 
     segments = Segments([theta.size for theta in thetas])
-    meta = meta_parameters.unflatten(config, tf.constant(vector))
+    meta = products.from_vector(config, tf.constant(vector))
     start = flatten(thetas)
     theta = phi = start
     state = rule.initial_state(config, meta, segments)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from hrnn_opt import RuleConfig, meta_parameters, rule
+from hrnn_opt import RuleConfig, meta_parameters, products, rule
 from hrnn_opt.segments import Segments
 from tests.test_rule import noisy_vector
 
@@ -27,7 +27,7 @@ class Run:
         if vector is None:
             vector = noisy_vector(config)
         self.config, self.segments, self.lr = config, segments_of(sizes), lr
-        self.meta = meta_parameters.unflatten(
+        self.meta = products.from_vector(
             config, tf.constant(vector, self.theta.dtype)
         )
         self.state = rule.initial_state(

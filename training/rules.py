@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from hrnn_opt import meta_parameters, rule
+from hrnn_opt import meta_parameters, products, rule
 from hrnn_opt.config import RuleConfig
 from hrnn_opt.segments import Segments
 
@@ -80,7 +80,7 @@ class Hierarchical:
 
     def unpack(self, meta):
         """The meta-parameters [M] as the nest that the functions here take."""
-        return _fill(meta_parameters.unflatten(self.config, meta), None, ())
+        return _fill(products.from_vector(self.config, meta), None, ())
 
     def initial_state(self, meta, sizes, theta) -> HierarchicalState:
         """State before the first step from theta [B, N].

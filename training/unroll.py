@@ -169,7 +169,9 @@ class Unroll:
             segment, each instance's largest `sensitivity` (before clipping),
             and its number of clipped steps [B].
         """
-        meta = self.rule.unpack(vector)
+        with tf.GradientTape() as unpacking:
+            unpacking.watch(vector)
+            meta = self.rule.unpack(vector)
         numbers = tf.nest.flatten(meta)
         arrays = [
             tf.TensorArray(
@@ -250,5 +252,9 @@ class Unroll:
         cotangent = tf.nest.map_structure(
             lambda x: next(left) if x.dtype.is_floating else x, cotangent
         )
-        vector = tf.concat([tf.reshape(x, [-1]) for x in gradient], axis=0)
-        return vector, cotangent, largest, clipped
+        # What a step multiplies by is made of the vector once, and its
+        # derivatives go back to the vector once.
+        gradient = unpacking.gradient(
+            numbers, vector, output_gradients=gradient
+        )
+        return gradient, cotangent, largest, clipped
