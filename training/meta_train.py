@@ -19,6 +19,7 @@ from tqdm import tqdm
 
 import problems
 from training import local, run_folder
+from training.compiled import keep_graphs_as_traced
 from training.config import MetaConfig
 from training.rules import Hierarchical
 from training.run_folder import RunFolder
@@ -157,6 +158,7 @@ def train_here():
     if CORES.value:
         tf.config.threading.set_intra_op_parallelism_threads(CORES.value)
         tf.config.threading.set_inter_op_parallelism_threads(CORES.value)
+    keep_graphs_as_traced()
     folder, run = prepared(local.Run)
     stop = until_a_signal()
     names = run.compile(CORES.value or 2)

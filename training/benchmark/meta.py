@@ -10,6 +10,7 @@ import tensorflow as tf
 from tqdm import tqdm
 
 import problems
+from training.compiled import keep_graphs_as_traced
 from training.config import MetaConfig
 from training.meta_step import MetaStep
 from training.rules import Hierarchical
@@ -105,6 +106,7 @@ def run(seconds: float, ensemble: str, only: str | None) -> dict:
         ensemble: name of the set.
         only: measure only families whose names contain this; None is all.
     """
+    keep_graphs_as_traced()
     config = MetaConfig(ensemble=ensemble, curriculum=1)
     cases = [
         (name, None, problems.get(name), count) for name, count, _ in TARGETS
