@@ -6,7 +6,7 @@ import tensorflow as tf
 def keep_graphs_as_traced():
     """From now on TensorFlow runs this process's graphs without rewriting them.
 
-    For programs whose work is in XLA's, which optimizes by itself: the rewriting
+    For programs whose work is in XLA's, which optimizes by itself: rewriting
     goes through their bodies, too, takes 2 s of processor time a row at every
     start, and gains nothing.
     """
