@@ -41,22 +41,16 @@ def from_vector(config: RuleConfig, vector) -> Products:
 
 def products(meta: MetaParameters) -> Products:
     """The same numbers, joined."""
-    return Products(
-        meta.param_gru,
-        _joined(meta.tensor_gru, meta.global_to_tensor),
-        _joined(meta.global_gru),
-        _beside(meta.tensor_to_param, meta.global_to_param),
-        meta.logit_kernel,
-        meta.logit_bias,
-        _beside(meta.direction_kernel, meta.step_kernel, axis=0),
-        meta.shortcut_kernel,
-        meta.step_bias,
-        meta.step_momentum,
-        meta.attention_offset,
-        meta.h_param,
-        meta.h_tensor,
-        meta.h_global,
-    )
+    same = {k: v for k, v in meta._asdict().items() if k in Products._fields}
+    joined = {
+        "tensor_gru": _joined(meta.tensor_gru, meta.global_to_tensor),
+        "global_gru": _joined(meta.global_gru),
+        "to_param": _beside(meta.tensor_to_param, meta.global_to_param),
+        "readout_kernel": _beside(
+            meta.direction_kernel, meta.step_kernel, axis=0
+        ),
+    }
+    return Products(**same | joined)
 
 
 def _beside(*kernels, axis: int = 1):
