@@ -20,9 +20,9 @@ Letters used in the maths, as in the paper:
 """
 
 from hrnn_opt import callbacks
-from hrnn_opt.config import RuleConfig
-from hrnn_opt.forecast import Estimate, estimate
+from hrnn_opt.cost.forecast import Estimate, estimate
 from hrnn_opt.keras_optimizer import HierarchicalRNN
+from hrnn_opt.rule.config import RuleConfig
 from hrnn_opt.version import __version__
 
 __all__ = [

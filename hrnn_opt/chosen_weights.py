@@ -4,9 +4,9 @@ import os
 
 import numpy as np
 
-from hrnn_opt import meta_parameters
 from hrnn_opt import weights as weights_files
-from hrnn_opt.config import RuleConfig
+from hrnn_opt.rule import meta_parameters
+from hrnn_opt.rule.config import RuleConfig
 
 
 def resolve(name, config, seed):

@@ -10,12 +10,13 @@ import warnings
 import keras
 from keras import ops
 
-from hrnn_opt import backend, guard_words, persistence, replicas
-from hrnn_opt.attended import Attended
+from hrnn_opt import backend, persistence
 from hrnn_opt.chosen_weights import resolve, why_not_loadable
-from hrnn_opt.guard import Guard
-from hrnn_opt.model_update import Target, update_model
-from hrnn_opt.slots import STATE_DTYPES, Slots
+from hrnn_opt.model import guard_words, replicas
+from hrnn_opt.model.attended import Attended
+from hrnn_opt.model.guard import Guard
+from hrnn_opt.model.model_update import Target, update_model
+from hrnn_opt.model.slots import STATE_DTYPES, Slots
 
 LEARNING_RATE = 0.02
 """Ten times what one gives Adam: the shipped weights take back what was too
@@ -54,11 +55,11 @@ class HierarchicalRNN(Attended, keras.optimizers.Optimizer):
             draws one, which `get_config` then tells.
         guard: whether to go back to the last good point, and on with
             RMSProp-like steps, when the learned rule fails (see
-            `hrnn_opt.guard`). Add `hrnn_opt.callbacks.Guard()` to `fit`, or
-            call `watch` in your own loop, to have the loss watched.
+            `hrnn_opt.model.guard`). Add `hrnn_opt.callbacks.Guard()` to `fit`,
+            or call `watch` in your own loop, to have the loss watched.
         state_dtype: what the parameters' state is kept in: "float32", or
             "bfloat16", which halves its bytes. All is computed in float32 and
-            rounded at random, repeatably (see `hrnn_opt.rounding`).
+            rounded at random, repeatably (see `hrnn_opt.model.rounding`).
         name: of the optimizer.
         **kwargs: every base argument of `keras.optimizers.Optimizer`:
             `weight_decay`, `clipnorm`, `clipvalue`, `global_clipnorm`,
@@ -136,7 +137,7 @@ class HierarchicalRNN(Attended, keras.optimizers.Optimizer):
     @property
     def handovers(self) -> int:
         """Times that the guard went back; from the first on, steps are those
-        of `hrnn_opt.fallback`."""
+        of `hrnn_opt.rule.fallback`."""
         guarded = self.built and self.guard
         return int(backend.read(self._slots.guard.handovers)) if guarded else 0
 

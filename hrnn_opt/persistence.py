@@ -9,8 +9,8 @@ import warnings
 
 import numpy as np
 
-from hrnn_opt.config import RULE_VERSION, RuleConfig
-from hrnn_opt.slots import STATE_VERSION
+from hrnn_opt.model.slots import STATE_VERSION
+from hrnn_opt.rule.config import RULE_VERSION, RuleConfig
 
 HEADER = "hrnn_opt"
 

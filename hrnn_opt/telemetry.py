@@ -8,9 +8,11 @@ from typing import NamedTuple
 import numpy as np
 from keras import ops
 
-from hrnn_opt import backend, chunks, features, kernels, readout
-from hrnn_opt.config import RuleConfig
-from hrnn_opt.products import from_vector
+from hrnn_opt import backend
+from hrnn_opt.model import chunks, kernels
+from hrnn_opt.rule import features, readout
+from hrnn_opt.rule.config import RuleConfig
+from hrnn_opt.rule.products import from_vector
 
 
 class Statistics(NamedTuple):

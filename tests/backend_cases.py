@@ -8,7 +8,8 @@ compares the arrays. Nothing here imports TensorFlow.
 import keras
 import numpy as np
 
-from hrnn_opt import HierarchicalRNN, chunks
+from hrnn_opt import HierarchicalRNN
+from hrnn_opt.model import chunks
 
 BACKEND = keras.backend.backend()
 STEPS, BAD = 20, 9  # at step number BAD a gradient is not finite

@@ -5,12 +5,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from hrnn_opt.config import RuleConfig
+from hrnn_opt.rule.config import RuleConfig
 from problems import draws
 from problems.matrices import MatrixFactorization
-from training.compiled import Compiled
-from training.rules import Hierarchical
-from training.unroll import Unroll
+from training.engine.compiled import Compiled
+from training.engine.unroll import Unroll
+from training.rules.hierarchical import Hierarchical
 
 TINY = RuleConfig(param_units=2, tensor_units=2, global_units=2, timescales=2)
 FAMILY = MatrixFactorization(3, 2)

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from hrnn_opt import HierarchicalRNN, callbacks, guard
+from hrnn_opt import HierarchicalRNN, callbacks
+from hrnn_opt.model import guard
 from tests.replica_cases import (
     DATA,
     Side,

@@ -11,7 +11,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from hrnn_opt import HierarchicalRNN, guard
+from hrnn_opt import HierarchicalRNN
+from hrnn_opt.model import guard
 from training import replicas
 
 FEATURES, OUTPUTS, BATCH, STEPS = 5, 2, 8, 6

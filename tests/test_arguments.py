@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from hrnn_opt import HierarchicalRNN, RuleConfig, meta_parameters
+from hrnn_opt import HierarchicalRNN, RuleConfig
+from hrnn_opt.rule import meta_parameters
 
 SMALL = RuleConfig(param_units=2, tensor_units=2, global_units=2, timescales=2)
 

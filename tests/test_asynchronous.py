@@ -11,11 +11,12 @@ import tensorflow as tf
 from problems import draws
 from tests.meta_cases import TINY, Traced
 from tests.test_meta_run import CONFIG, ROWS
-from training import lengths, local, meta_optimizer
-from training.asynchronous.parameters import MetaParameters, Tallies, Work
-from training.asynchronous.run import AsynchronousRun
-from training.config import MetaConfig
-from training.rules import Hierarchical
+from training.distributed.parameters import MetaParameters, Tallies, Work
+from training.distributed.run import AsynchronousRun
+from training.engine import lengths, meta_optimizer
+from training.engine.config import MetaConfig
+from training.rules.hierarchical import Hierarchical
+from training.runs import local
 
 SETTINGS = MetaConfig(meta_rate=1e-2, meta_rate_decay=10)
 

@@ -10,15 +10,15 @@ from problems import Row
 from problems.data import digits
 from problems.matrices import MatrixFactorization
 from problems.neural import MLP, OnPictures, pooled
-from training import checkpoints
+from training.common import checkpoints
+from training.common.results import Results
 from training.figures import drawn
 from training.figures.ablations import CONFIG, ROWS, VARIANTS, rows
 from training.figures.budgeted import meta_train
 from training.figures.lstm_optimizers import CONFIG as LSTM_CONFIG
 from training.figures.lstm_optimizers import SGD_RATES
 from training.figures.settings import SettingsError
-from training.lstm_rule import LSTMRule
-from training.results import Results
+from training.rules.lstm import LSTMRule
 
 RULE = LSTMRule(units=2)
 TINY = (Row("tiny", 1.0, MatrixFactorization(3, 2)),)

@@ -4,7 +4,8 @@ import keras
 import numpy as np
 import pytest
 
-from hrnn_opt import HierarchicalRNN, chunks, kernels, weights
+from hrnn_opt import HierarchicalRNN, weights
+from hrnn_opt.model import chunks, kernels
 from tests.twins import Twins, weights_file
 
 RNG = np.random.default_rng(0)

@@ -6,8 +6,8 @@ import time
 
 import pytest
 
-from training.asynchronous import cluster, launch, server
-from training.asynchronous.cluster import ClusterError
+from training.distributed import cluster, launch, server
+from training.distributed.cluster import ClusterError
 
 SPEC = {
     "chief": ["a:1"],

@@ -9,11 +9,11 @@ import sys
 import pytest
 import yaml
 
-from training import checkpoints
-from training.asynchronous import cluster, launch
-from training.config import MetaConfig
+from training.common import checkpoints
+from training.distributed import cluster, launch
+from training.engine.config import MetaConfig
 
-FOLDER = pathlib.Path(__file__).parents[1] / "training" / "cluster"
+FOLDER = pathlib.Path(__file__).parents[1] / "training/distributed/deploy"
 
 
 def test_kubernetes_has_what_the_operator_asks_for():
@@ -45,7 +45,7 @@ def assert_program(command):
     """The flags are those of the program."""
     assert command[:3] == ["python", "-m", "training.meta_train"]
     # Importing the program would define its flags in this process.
-    source = (FOLDER.parent / "meta_train.py").read_text()
+    source = (FOLDER.parents[1] / "meta_train.py").read_text()
     settings = {field.name for field in dataclasses.fields(MetaConfig)}
     for flag in command[3:]:
         name, _, value = flag.removeprefix("--").partition("=")

@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 
 import problems
-from training import checkpoints
-from training.asynchronous import cluster, launch
-from training.asynchronous.run import AsynchronousRun
-from training.config import MetaConfig
-from training.meta_step import Statistics
-from training.rules import Hierarchical
+from training.common import checkpoints
+from training.distributed import cluster, launch
+from training.distributed.run import AsynchronousRun
+from training.engine.config import MetaConfig
+from training.engine.meta_step import Statistics
+from training.rules.hierarchical import Hierarchical
 
 pytestmark = [pytest.mark.slow, pytest.mark.required]
 

@@ -6,7 +6,7 @@ import pytest
 
 from hrnn_opt import HierarchicalRNN
 from problems import pictures
-from training import curves, rivals
+from training.evaluation import curves, rivals
 from training.figures.tasks import TASKS
 
 STEPS, BATCH, EVERY = 20, 32, 10

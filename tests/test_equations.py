@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from hrnn_opt import (
-    RuleConfig,
+from hrnn_opt import RuleConfig
+from hrnn_opt.rule import (
     features,
     hierarchy,
     meta_parameters,
@@ -15,7 +15,7 @@ from hrnn_opt import (
     readout,
     step_length,
 )
-from hrnn_opt.gru import GRUParameters, gru
+from hrnn_opt.rule.gru import GRUParameters, gru
 
 S = 4
 

@@ -9,13 +9,9 @@ import numpy as np
 import pytest
 
 import hrnn_opt
-from hrnn_opt import (
-    HierarchicalRNN,
-    RuleConfig,
-    calibration,
-    chunks,
-    footprint,
-)
+from hrnn_opt import HierarchicalRNN, RuleConfig
+from hrnn_opt.cost import calibration, footprint
+from hrnn_opt.model import chunks
 from training.benchmark.estimates import Measured, small_mlp
 
 

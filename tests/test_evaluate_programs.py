@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from hrnn_opt import HierarchicalRNN, weights
-from training import candidates
+from training.evaluation import candidates
 
 pytestmark = [pytest.mark.slow, pytest.mark.required]
 

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from hrnn_opt.config import RuleConfig
+from hrnn_opt.rule.config import RuleConfig
 from tests.meta_cases import FAMILY, TINY, assert_near, by_tape, case
-from training.meta_objective import unsolved
-from training.rules import Hierarchical
+from training.engine.objective import unsolved
+from training.rules.hierarchical import Hierarchical
 
 
 def with_step_lengths(state, eta_bar):

@@ -10,12 +10,12 @@ import tensorflow as tf
 from problems.data import digits
 from problems.matrices import MatrixFactorization
 from problems.neural import MLP, ConvNet, OnPictures, pooled
-from training.baselines import GradientDescent
-from training.config import MetaConfig
+from training.common.results import Results
+from training.engine.config import MetaConfig
+from training.evaluation.rollouts import Runs
 from training.figures import drawn, figure_2, output
 from training.figures.settings import Settings, SettingsError
-from training.results import Results
-from training.runs import Runs
+from training.rules.baselines import GradientDescent
 
 
 def test_settings_are_checked():

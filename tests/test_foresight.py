@@ -12,10 +12,10 @@ from tests.meta_cases import (
     case,
     meta_vector,
 )
-from training import lengths
-from training.config import MetaConfig
-from training.meta_step import MetaStep
-from training.rules import Hierarchical
+from training.engine import lengths
+from training.engine.config import MetaConfig
+from training.engine.meta_step import MetaStep
+from training.rules.hierarchical import Hierarchical
 
 COUNT, SEED = 4, 11
 WEIGHT = np.ones(3, "float32")

@@ -5,8 +5,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from hrnn_opt import HierarchicalRNN, callbacks, guard, meta_parameters, weights
-from hrnn_opt.config import RuleConfig
+from hrnn_opt import HierarchicalRNN, callbacks, weights
+from hrnn_opt.model import guard
+from hrnn_opt.rule import meta_parameters
+from hrnn_opt.rule.config import RuleConfig
 from tests.test_resuming import WAYS, everything, fit, new, new_model, train
 from tests.twins import BIAS, Twins, draw_gradients, weights_file
 

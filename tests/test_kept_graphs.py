@@ -14,10 +14,11 @@ from problems import draws
 from problems.matrices import MatrixFactorization
 from problems.monotone import Scaled
 from tests.meta_cases import TINY, meta_vector
-from training import kept_compilations, kept_graphs
-from training.config import MetaConfig
-from training.meta_step import MetaStep
-from training.rules import Hierarchical
+from training import kept_graphs
+from training.common import compilation_cache
+from training.engine.config import MetaConfig
+from training.engine.meta_step import MetaStep
+from training.rules.hierarchical import Hierarchical
 
 FAMILY = MatrixFactorization(3, 2)
 CONFIG = MetaConfig(segment=4, mean_steps=8)
@@ -143,7 +144,7 @@ def test_a_damaged_file_is_made_anew(folder, caplog):
 
 def test_what_is_unused_is_forgotten(tmp_path):
     (tmp_path / "graphs").mkdir()
-    now, old = time.time(), time.time() - kept_compilations.UNUSED - 60
+    now, old = time.time(), time.time() - compilation_cache.UNUSED - 60
     files = {
         "xla_compile_cache__1__2__XLA_CPU_JIT.pb": (old, old),
         "xla_compile_cache__3__4__XLA_CPU_JIT.pb": (now, old),
@@ -155,7 +156,7 @@ def test_what_is_unused_is_forgotten(tmp_path):
     for name, times in files.items():
         (tmp_path / name).write_bytes(b"1")
         os.utime(tmp_path / name, times)  # Read, written.
-    kept_compilations.forget_unused(tmp_path)
+    compilation_cache.forget_unused(tmp_path)
     left = {str(f.relative_to(tmp_path)) for f in tmp_path.rglob("*.*")}
     assert left == {name for name in files if max(files[name]) == now} | {
         "thesis.pb"

@@ -7,15 +7,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from hrnn_opt import (
-    HierarchicalRNN,
-    RuleConfig,
-    meta_parameters,
-    weights,
-)
-from training.config import MetaConfig
-from training.length_unit import first_step, with_unit
-from training.rules import Hierarchical
+from hrnn_opt import HierarchicalRNN, RuleConfig, weights
+from hrnn_opt.rule import meta_parameters
+from training.engine.config import MetaConfig
+from training.evaluation.length_unit import first_step, with_unit
+from training.rules.hierarchical import Hierarchical
 
 STAGE = {"from": 0, "rule_version": 2, "settings": {"clip": 2.0}}
 

@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 from tests.meta_cases import FAMILY
-from training.lstm_rule import LSTMRule, lstm, preprocess
+from training.rules.lstm import LSTMRule, lstm, preprocess
 
 RULE = LSTMRule(units=3, p=4.0, scale=0.1)
 

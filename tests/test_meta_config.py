@@ -8,8 +8,8 @@ import pytest
 import tensorflow as tf
 
 from problems import draws
-from training import lengths
-from training.config import MetaConfig
+from training.engine import lengths
+from training.engine.config import MetaConfig
 
 CONFIG = MetaConfig()
 MANY = 10_000

@@ -8,13 +8,16 @@ import numpy as np
 import pytest
 
 from hrnn_opt import RuleConfig
-from training import candidates, checkpoints, meta_optimizer, run_folder
-from training.config import MetaConfig
-from training.local import state_arrays, state_of
-from training.meta_step import Statistics
-from training.rules import Hierarchical
-from training.run_folder import RunFolder
-from training.telemetry import HEADER, Telemetry
+from training.common import checkpoints
+from training.engine import meta_optimizer
+from training.engine.config import MetaConfig
+from training.engine.meta_step import Statistics
+from training.evaluation import candidates
+from training.rules.hierarchical import Hierarchical
+from training.runs import folder as run_folder
+from training.runs.folder import RunFolder
+from training.runs.local import state_arrays, state_of
+from training.runs.log import HEADER, Telemetry
 
 
 def arrays(number):

@@ -11,7 +11,7 @@ import time
 import numpy as np
 import pytest
 
-from training import checkpoints
+from training.common import checkpoints
 
 ROWS = "--rows=log_sum_exp,quadratic_20"
 

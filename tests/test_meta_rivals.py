@@ -7,10 +7,10 @@ import tensorflow as tf
 
 import problems
 from problems.matrices import MatrixFactorization
-from training import corpus, networks
-from training.baselines import Baselines
-from training.held_out import final_log_loss
-from training.runs import SEGMENT, Runs
+from training.evaluation import corpus, networks
+from training.evaluation.held_out import final_log_loss
+from training.evaluation.rollouts import SEGMENT, Runs
+from training.rules.baselines import Baselines
 
 FAMILY = MatrixFactorization(3, 2)
 NOTHING = tf.zeros((0,))

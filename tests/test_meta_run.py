@@ -7,16 +7,17 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from hrnn_opt.config import RuleConfig
+from hrnn_opt.rule.config import RuleConfig
 from problems import Row
 from problems.convex import Quadratic
 from problems.minibatch import MinibatchQuadratic
 from tests.meta_cases import FAMILY, TINY, Traced
-from training import checkpoints, meta_optimizer
-from training.compiled import Compiled
-from training.config import MetaConfig
-from training.local import Run, choose
-from training.rules import Hierarchical
+from training.common import checkpoints
+from training.engine import meta_optimizer
+from training.engine.compiled import Compiled
+from training.engine.config import MetaConfig
+from training.rules.hierarchical import Hierarchical
+from training.runs.local import Run, choose
 
 FAMILIES = (FAMILY, Quadratic(2), MinibatchQuadratic(3))
 ROWS = tuple(

@@ -6,11 +6,11 @@ import tensorflow as tf
 
 from problems.matrices import MatrixFactorization
 from tests.meta_cases import TINY, Traced, assert_near, meta_vector
-from training import meta_step
-from training.config import MetaConfig
-from training.meta_objective import average_log_loss, log_loss
-from training.meta_step import MetaStep
-from training.rules import Hierarchical
+from training.engine import meta_step
+from training.engine.config import MetaConfig
+from training.engine.meta_step import MetaStep
+from training.engine.objective import average_log_loss, log_loss
+from training.rules.hierarchical import Hierarchical
 
 COUNT = 4
 CONFIG = MetaConfig(

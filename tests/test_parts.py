@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from hrnn_opt import RuleConfig, hierarchy, meta_parameters, numerics
-from hrnn_opt.segments import NARROW, Segments
+from hrnn_opt import RuleConfig
+from hrnn_opt.rule import hierarchy, meta_parameters, numerics
+from hrnn_opt.rule.segments import NARROW, Segments
 from tests.test_equations import assert_close, constant, normal
 
 

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from hrnn_opt import RuleConfig, rule
+from hrnn_opt import RuleConfig
+from hrnn_opt.rule import step as rule
 from tests.test_rule import ABLATIONS
 from tests.test_rule_properties import (
     SIZES,

@@ -2,7 +2,7 @@
 
 import pytest
 
-from training.results import Results
+from training.common.results import Results
 
 
 def never():

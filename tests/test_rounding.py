@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 from keras import ops
 
-from hrnn_opt import backend, rounding
+from hrnn_opt import backend
+from hrnn_opt.model import rounding
 
 STEPS = 4096
 

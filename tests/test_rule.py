@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from hrnn_opt import RuleConfig, meta_parameters, products, rule
-from hrnn_opt.segments import Segments
+from hrnn_opt import RuleConfig
+from hrnn_opt.rule import meta_parameters, products
+from hrnn_opt.rule import step as rule
+from hrnn_opt.rule.segments import Segments
 from tests.reference import ReferenceOptimizer
 
 STEPS, SKIPPED = 20, 13

@@ -7,16 +7,10 @@ import tensorflow as tf
 from keras import ops
 
 import hrnn_opt
-from hrnn_opt import (
-    HierarchicalRNN,
-    RuleConfig,
-    chunks,
-    kernels,
-    rounding,
-    telemetry,
-)
+from hrnn_opt import HierarchicalRNN, RuleConfig, telemetry
 from hrnn_opt.callbacks import AttentionSwap
-from hrnn_opt.footprint import slot_bytes, variable_bytes
+from hrnn_opt.cost.footprint import slot_bytes, variable_bytes
+from hrnn_opt.model import chunks, kernels, rounding
 from tests.test_saving import assert_identical, everything, fit, new, new_model
 from tests.twins import weights_file
 

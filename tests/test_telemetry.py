@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from hrnn_opt import HierarchicalRNN, callbacks, chunks, telemetry
+from hrnn_opt import HierarchicalRNN, callbacks, telemetry
+from hrnn_opt.model import chunks
 from tests.reference import momentum_logits
 from tests.test_resuming import everything, fit, new, new_model, train
 from tests.twins import weights_file

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from training.curves import Curve
+from training.evaluation.curves import Curve
+from training.evaluation.rivals import Rival
 from training.figures.profiles import cell, entries
 from training.figures.time_to_target import profile, ratios, reached, score
-from training.rivals import Rival
 
 CURVE = Curve(
     np.array([0, 10, 20]), np.array([2.0, np.nan, 0.5]), np.array([0, 0.2, 0.3])

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from hrnn_opt.config import RuleConfig
+from hrnn_opt.rule.config import RuleConfig
 from problems.combinations import Sum
 from problems.convex import Quadratic
 from problems.matrices import MatrixFactorization
@@ -24,8 +24,8 @@ from tests.meta_cases import (
     filled,
     floating,
 )
-from training.sensitivity import sensitivity
-from training.unroll import Unroll
+from training.engine.sensitivity import sensitivity
+from training.engine.unroll import Unroll
 
 NOISY = GradientNoise(Sum((Quadratic(2), MinibatchQuadratic(3))))
 

@@ -6,7 +6,8 @@ import pathlib
 import numpy as np
 import pytest
 
-from hrnn_opt import RuleConfig, meta_parameters, weights
+from hrnn_opt import RuleConfig, weights
+from hrnn_opt.rule import meta_parameters
 
 SMALL = RuleConfig(param_units=2, tensor_units=2, global_units=2, timescales=2)
 PROVENANCE = {"iterations": 3, "problems": ["a", "b"], "note": "ä"}

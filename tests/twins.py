@@ -4,7 +4,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from hrnn_opt import HierarchicalRNN, RuleConfig, meta_parameters, weights
+from hrnn_opt import HierarchicalRNN, RuleConfig, weights
+from hrnn_opt.rule import meta_parameters
 from tests.reference import ReferenceOptimizer
 
 SHAPES = {"scale": (), "bias": (3,), "kernel": (4, 3), "filters": (2, 1, 2, 2)}

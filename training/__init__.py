@@ -1,1 +1,1 @@
-"""Command-line programs: quick start and benchmarks."""
+"""Meta-training, evaluation and benchmarks; programs are at the top."""

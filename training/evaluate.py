@@ -13,10 +13,10 @@ from absl import app, flags
 from tqdm import tqdm
 
 import problems
-from hrnn_opt.slots import STATE_DTYPES
-from training import candidates, corpus, networks
-from training.results import Results
-from training.tables import table
+from hrnn_opt.model.slots import STATE_DTYPES
+from training.common.results import Results
+from training.common.tables import table
+from training.evaluation import candidates, corpus, networks
 
 WEIGHTS = flags.DEFINE_string(
     "weights",

@@ -12,14 +12,14 @@ import pathlib
 import signal
 
 # Before Keras, see there.
-from training import kept_compilations  # noqa: F401  # isort: skip
+from training.common import compilation_cache  # noqa: F401  # isort: skip
 
 import keras
 import tensorflow as tf
 from absl import app, flags, logging
 
 from training import replicas
-from training.benchmark.memory import Peak
+from training.common.memory import Peak
 from training.imagenet import (
     files,
     forecast,

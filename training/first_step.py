@@ -4,7 +4,7 @@
         --out=runs/wide/small.npz
 
 prints it, and writes the checkpoint with the unit that makes it as long as the
-learning rate says (`training.length_unit`).
+learning rate says (`training.evaluation.length_unit`).
 """
 
 import json
@@ -12,7 +12,8 @@ import pathlib
 
 from absl import app, flags
 
-from training import checkpoints, length_unit
+from training.common import checkpoints
+from training.evaluation import length_unit
 
 WEIGHTS = flags.DEFINE_string(
     "weights", None, "A checkpoint of a run.", required=True

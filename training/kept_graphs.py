@@ -37,7 +37,7 @@ def kept(function, *parts):
     """A function that gives the same, and whose graph is read when it can be.
 
     It is for functions of tensors that will be traced and are not
-    differentiated. Where XLA's programs are not kept (`kept_compilations`), or
+    differentiated. Where XLA's programs are not kept (`compilation_cache`), or
     with parts from elsewhere than this project, it is the function itself.
 
     Args:

@@ -1,12 +1,12 @@
 """`python -m training.meta_train --train_dir=DIR`: meta-trains.
 
 Run it again with the same folder to go on. All settings of
-`training.config.MetaConfig` are flags; `training.run_folder` says what is in
-the folder. With --strategy=parameter_server, each process of a cluster runs
-this program; --local_workers=N starts a cluster on this machine.
+`training.engine.config.MetaConfig` are flags; `training.runs.folder` says what
+is in the folder. With --strategy=parameter_server, each process of a cluster
+runs this program; --local_workers=N starts a cluster on this machine.
 """
 
-import training.kept_compilations  # noqa: F401, I001 (before TensorFlow)
+import training.common.compilation_cache  # noqa: F401, I001 (before TensorFlow)
 
 import dataclasses
 import pathlib
@@ -18,11 +18,11 @@ from absl import app, flags, logging
 from tqdm import tqdm
 
 import problems
-from training import local, run_folder
-from training.compiled import keep_graphs_as_traced
-from training.config import MetaConfig
-from training.rules import Hierarchical
-from training.run_folder import RunFolder
+from training.runs import local, folder as run_folder
+from training.engine.compiled import keep_graphs_as_traced
+from training.engine.config import MetaConfig
+from training.rules.hierarchical import Hierarchical
+from training.runs.folder import RunFolder
 
 TRAIN_DIR = flags.DEFINE_string("train_dir", None, "Folder of the run.")
 MAX_SECONDS = flags.DEFINE_float(
@@ -193,8 +193,8 @@ def train_here():
 
 def train_in_cluster():
     """Does this process's part in a cluster."""
-    from training.asynchronous import chief, cluster, launch, server
-    from training.asynchronous.run import AsynchronousRun
+    from training.distributed import chief, cluster, launch, server
+    from training.distributed.run import AsynchronousRun
 
     launch.end_with_launcher()
     try:
@@ -236,7 +236,7 @@ def main(argv):
     if len(argv) > 1:
         raise app.UsageError(f"Only flags are taken. Received: {argv[1:]}")
     if LOCAL_WORKERS.value:
-        from training.asynchronous import launch
+        from training.distributed import launch
 
         folder = pathlib.Path(TRAIN_DIR.value)
         sys.exit(launch.run(LOCAL_WORKERS.value, sys.argv[1:], folder))

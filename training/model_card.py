@@ -15,9 +15,9 @@ import numpy as np
 from absl import app, flags
 
 from hrnn_opt import weights
-from hrnn_opt.config import RULE_VERSION
-from training import checkpoints
-from training.rules import RuleConfig
+from hrnn_opt.rule.config import RULE_VERSION
+from training.common import checkpoints
+from training.rules.hierarchical import RuleConfig
 
 TRAIN_DIR = flags.DEFINE_string("train_dir", None, "Folder of the run.")
 NAME = flags.DEFINE_string("name", None, "Of the weights.")

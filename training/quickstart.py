@@ -21,7 +21,7 @@ import problems.data
 import problems.neural
 from hrnn_opt import HierarchicalRNN
 from hrnn_opt.callbacks import AttentionSwap
-from training.tables import table
+from training.common.tables import table
 
 OUT = flags.DEFINE_string("out", None, "Folder for the results.")
 EPOCHS = flags.DEFINE_integer("epochs", 30, "Of each run.", lower_bound=1)

@@ -3,17 +3,18 @@
 import numpy as np
 from keras import callbacks, ops
 
-from hrnn_opt import guard, guard_words
+from hrnn_opt.model import guard, guard_words
 from hrnn_opt.wrapped import learned_optimizers
 
 
 class Guard(callbacks.Callback):
     """Lets `HierarchicalRNN(guard=True)` watch the training loss.
 
-    At intervals (`hrnn_opt.guard.INTERVAL`), and at the end of an epoch, the
-    optimizer is told the mean loss since the last time. When it has gone back
-    to the last good point, so do the model's other variables (the statistics of
-    `BatchNormalization`), and its metrics start anew, since they may hold NaN.
+    At intervals (`hrnn_opt.model.guard.INTERVAL`), and at the end of an epoch,
+    the optimizer is told the mean loss since the last time. When it has gone
+    back to the last good point, so do the model's other variables (the
+    statistics of `BatchNormalization`), and its metrics start anew, since they
+    may hold NaN.
     Copies of these variables are kept here, not in a saved file.
 
     Put it after `AttentionSwap`.

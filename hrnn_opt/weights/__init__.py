@@ -14,8 +14,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from hrnn_opt import meta_parameters
-from hrnn_opt.config import RULE_VERSION, RuleConfig
+from hrnn_opt.rule import meta_parameters
+from hrnn_opt.rule.config import RULE_VERSION, RuleConfig
 
 FOLDER = pathlib.Path(__file__).parent
 ALIASES = {"pretrained": "wide"}

@@ -11,13 +11,13 @@ import time
 import numpy as np
 import tensorflow as tf
 
-from training import meta_optimizer
-from training.asynchronous import cluster, launch
-from training.asynchronous.parameters import DEVICE, MetaParameters, Work
 from training.benchmark import crowds, delays, one_worker
-from training.config import MetaConfig
-from training.rules import Hierarchical
-from training.tables import table
+from training.common.tables import table
+from training.distributed import cluster, launch
+from training.distributed.parameters import DEVICE, MetaParameters, Work
+from training.engine import meta_optimizer
+from training.engine.config import MetaConfig
+from training.rules.hierarchical import Hierarchical
 
 CLOSURES = 3000
 INNER = 100  # updates of a closure that does nothing else

@@ -4,7 +4,7 @@ Each start is a process of its own, as `training.meta_train` is one.
 """
 
 # Before Keras, see there.
-from training import kept_compilations  # noqa: F401  # isort: skip
+from training.common import compilation_cache  # noqa: F401  # isort: skip
 
 import os
 import subprocess
@@ -15,11 +15,11 @@ import time
 from tqdm import tqdm
 
 import problems
-from training.compiled import keep_graphs_as_traced
-from training.config import MetaConfig
-from training.local import Run
-from training.rules import Hierarchical
-from training.tables import table
+from training.common.tables import table
+from training.engine.compiled import keep_graphs_as_traced
+from training.engine.config import MetaConfig
+from training.rules.hierarchical import Hierarchical
+from training.runs.local import Run
 
 ASKED = 240.0
 """Seconds for the first start, on two cores."""

@@ -14,9 +14,9 @@ from matplotlib.figure import Figure
 from tqdm import tqdm
 
 import problems
-from training.config import MetaConfig
-from training.local import Run
-from training.rules import Hierarchical
+from training.engine.config import MetaConfig
+from training.rules.hierarchical import Hierarchical
+from training.runs.local import Run
 
 ROWS = ("log_sum_exp", "quadratic_20", "logistic")
 DELAYS = (0, 10, 100, 1000)

@@ -5,10 +5,10 @@ import statistics
 import keras
 
 import hrnn_opt
-from training.benchmark.memory import Peak, fill_free_memory
 from training.benchmark.steps import GRAPH, JIT
 from training.benchmark.update import Update
-from training.tables import table
+from training.common.memory import Peak, fill_free_memory
+from training.common.tables import table
 
 BYTES_LIMIT, TIME_LIMIT = 0.1, 0.5  # asked: relative errors
 ROUNDS = 3

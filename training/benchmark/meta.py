@@ -10,11 +10,11 @@ import tensorflow as tf
 from tqdm import tqdm
 
 import problems
-from training.compiled import keep_graphs_as_traced
-from training.config import MetaConfig
-from training.meta_step import MetaStep
-from training.rules import Hierarchical
-from training.tables import table
+from training.common.tables import table
+from training.engine.compiled import keep_graphs_as_traced
+from training.engine.config import MetaConfig
+from training.engine.meta_step import MetaStep
+from training.rules.hierarchical import Hierarchical
 
 # What the engine is held to: family, instances, steps per second on one core.
 TARGETS = (("quadratic_20", 32, 90_000), ("rosenbrock", 128, 400_000))

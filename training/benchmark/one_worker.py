@@ -13,11 +13,11 @@ import matplotlib.pyplot as plt
 import numpy as np
 from tqdm import tqdm
 
-from training.asynchronous.run import AsynchronousRun
 from training.benchmark import delays
-from training.held_out import HeldOut
-from training.local import Run
-from training.rules import Hierarchical
+from training.distributed.run import AsynchronousRun
+from training.evaluation.held_out import HeldOut
+from training.rules.hierarchical import Hierarchical
+from training.runs.local import Run
 
 RATE = 1e-3
 SEEDS = 3

@@ -12,7 +12,7 @@ import problems
 from problems.classic import LogSumExp
 from problems.convex import LogisticRegression, SoftmaxRegression
 from problems.matrices import MatrixFactorization, MatrixInverse, MatrixProduct
-from training.tables import table
+from training.common.tables import table
 
 # In one compiled call, which itself costs about 0.3 ms: 0.05 us for each of 64
 # instances and each step.

@@ -10,7 +10,7 @@ import numpy as np
 import hrnn_opt
 from hrnn_opt.callbacks import AttentionSwap, Telemetry
 from training.benchmark.estimates import small_mlp
-from training.tables import table
+from training.common.tables import table
 
 LIMIT = 0.02  # asked: of a step's time
 BATCH = 64

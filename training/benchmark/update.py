@@ -7,12 +7,12 @@ import keras
 import numpy as np
 
 from hrnn_opt import HierarchicalRNN, RuleConfig
-from hrnn_opt.chunks import PIECE
-from hrnn_opt.footprint import variable_bytes
-from hrnn_opt.slots import STATE_DTYPES
-from training.benchmark.memory import Peak
+from hrnn_opt.cost.footprint import variable_bytes
+from hrnn_opt.model.chunks import PIECE
+from hrnn_opt.model.slots import STATE_DTYPES
 from training.benchmark.steps import BACKEND, MODES, device, new_step
-from training.tables import table
+from training.common.memory import Peak
+from training.common.tables import table
 
 
 class Update:

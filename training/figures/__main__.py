@@ -13,7 +13,7 @@ Each writes figure_N.png, .csv and .json to --out, where finished jobs are
 kept, too (`jobs.csv`): run it again to go on, or with more seeds.
 """
 
-import training.kept_compilations  # noqa: F401, I001 (before TensorFlow)
+import training.common.compilation_cache  # noqa: F401, I001 (before TensorFlow)
 
 import importlib
 import json
@@ -23,7 +23,7 @@ from absl import app, flags, logging
 
 from training.figures import FIGURES, output
 from training.figures.settings import Settings, SettingsError
-from training.results import Results
+from training.common.results import Results
 
 OUT = flags.DEFINE_string("out", "runs/figures", "Folder for the results.")
 WEIGHTS = flags.DEFINE_string(

@@ -5,9 +5,9 @@ import types
 from typing import NamedTuple
 
 import problems
-from hrnn_opt.config import RuleConfig
-from training.config import MetaConfig
-from training.rules import Hierarchical
+from hrnn_opt.rule.config import RuleConfig
+from training.engine.config import MetaConfig
+from training.rules.hierarchical import Hierarchical
 
 FULL = "full"
 

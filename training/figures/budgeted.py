@@ -6,10 +6,10 @@ import time
 import numpy as np
 from tqdm import tqdm
 
-from training import checkpoints
-from training.config import MetaConfig
+from training.common import checkpoints
+from training.engine.config import MetaConfig
 from training.figures.settings import SettingsError
-from training.local import Run
+from training.runs.local import Run
 
 SAVE_SECONDS = 30.0
 
@@ -28,7 +28,7 @@ def meta_train(
     are up. A start with a larger budget goes on.
 
     Args:
-        rule: see `training.rules`.
+        rule: see `training.rules.hierarchical`.
         rows: of a set.
         config: settings.
         seconds: of meta-iterations.

@@ -4,11 +4,11 @@ import numpy as np
 from tqdm import tqdm
 
 from problems import pictures
-from training import candidates, curves
+from training.common.results import Results
+from training.engine.objective import LARGEST
+from training.evaluation import candidates, curves
 from training.figures.settings import Settings
 from training.figures.tasks import TASKS, data
-from training.meta_objective import LARGEST
-from training.results import Results
 
 OWN = "HierarchicalRNN"
 

@@ -7,11 +7,11 @@ import numpy as np
 import tensorflow as tf
 
 from problems.family import Family
-from training.baselines import Baselines, GradientDescent
-from training.candidates import digest
-from training.meta_objective import LARGEST
-from training.results import Results
-from training.runs import SEGMENT, Runs
+from training.common.results import Results
+from training.engine.objective import LARGEST
+from training.evaluation.candidates import digest
+from training.evaluation.rollouts import SEGMENT, Runs
+from training.rules.baselines import Baselines, GradientDescent
 
 EVERY = 10
 """Steps between the points of a curve."""

@@ -5,11 +5,11 @@ import tensorflow as tf
 from tqdm import tqdm
 
 from problems import draws
-from training import lengths
-from training.config import MetaConfig
+from training.common.results import Results
+from training.engine import lengths
+from training.engine.config import MetaConfig
 from training.figures import output
 from training.figures.settings import Settings
-from training.results import Results
 
 PAPER = MetaConfig(segment=50, mean_steps=200.0, mean_unrolls=50.0)
 """Section 4.4: 1 + Exp(50) unrolls of 50 + Exp(200) steps."""

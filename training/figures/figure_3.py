@@ -8,12 +8,12 @@ import numpy as np
 
 from hrnn_opt.keras_optimizer import LEARNING_RATE
 from problems import pictures
-from training import candidates
+from training.common.results import Results
+from training.common.tables import table
+from training.evaluation import candidates
 from training.figures import drawn, lstm_optimizers, output
 from training.figures.comparison import OWN
 from training.figures.settings import Settings
-from training.results import Results
-from training.tables import table
 
 STEPS, SEEDS, BUDGET = 1000, 8, 120.0
 KINDS = ("MLP", "ConvNet")

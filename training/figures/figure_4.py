@@ -2,12 +2,12 @@
 
 import problems
 from hrnn_opt.keras_optimizer import LEARNING_RATE
-from training import candidates
+from training.common.results import Results
+from training.common.tables import table
+from training.evaluation import candidates
 from training.figures import drawn, output
 from training.figures.comparison import OWN
 from training.figures.settings import Settings
-from training.results import Results
-from training.tables import table
 
 ROWS = ("plane", "softmax", "min_max")
 """Of sections 4.1.1, 4.1.3 and 4.1.4; fixed before anything was run."""

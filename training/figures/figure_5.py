@@ -3,12 +3,12 @@
 import numpy as np
 
 from problems.convex import Quadratic
-from training import candidates
+from training.common.results import Results
+from training.common.tables import table
+from training.evaluation import candidates
 from training.figures import drawn, output
 from training.figures.comparison import OWN
 from training.figures.settings import Settings
-from training.results import Results
-from training.tables import table
 
 RATES = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1)
 """The learned optimizer was meta-trained with initial rates up to 1e-2."""

@@ -8,13 +8,13 @@ import functools
 
 import numpy as np
 
-from training import candidates
+from training.common.results import Results
+from training.common.tables import table
+from training.evaluation import candidates
 from training.figures import ablations, output
 from training.figures.budgeted import meta_train
 from training.figures.comparison import Comparison, check_data, final
 from training.figures.settings import Settings
-from training.results import Results
-from training.tables import table
 
 TASK = "MNIST ConvNet"
 STEPS, EVERY, SEEDS, BUDGET = 300, 25, 3, 30.0

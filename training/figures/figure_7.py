@@ -8,14 +8,14 @@ import numpy as np
 import tensorflow as tf
 from tqdm import tqdm
 
-from training import candidates
+from training.common.results import Results
+from training.common.tables import table
+from training.evaluation import candidates
 from training.figures import output
 from training.figures.comparison import OWN
 from training.figures.figure_8a import optimizers
 from training.figures.settings import Settings
 from training.figures.tasks import convnet
-from training.results import Results
-from training.tables import table
 
 BATCHES = (1, 4, 16, 64, 256, 1024)
 SHAPE = (28, 28, 1)

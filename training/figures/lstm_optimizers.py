@@ -10,12 +10,12 @@ import numpy as np
 
 from problems import Row, pictures
 from problems.neural import MLP, ConvNet, OnPictures, pooled
-from training.config import MetaConfig
+from training.common.results import Results
+from training.engine.config import MetaConfig
 from training.figures import drawn
 from training.figures.budgeted import meta_train
 from training.figures.settings import Settings
-from training.lstm_rule import LSTMRule
-from training.results import Results
+from training.rules.lstm import LSTMRule
 
 RULE = LSTMRule()
 

@@ -7,7 +7,9 @@ is. A task's target is the median final loss of Adam at its best rate.
 
 import numpy as np
 
-from training import rivals
+from training.common.results import Results
+from training.common.tables import table
+from training.evaluation import rivals
 from training.figures import output
 from training.figures.comparison import OWN, Comparison, check_data, final
 from training.figures.settings import Settings
@@ -19,8 +21,6 @@ from training.figures.time_to_target import (
     reached,
     score,
 )
-from training.results import Results
-from training.tables import table
 
 STEPS, EVERY, SEEDS = 300, 10, 3
 

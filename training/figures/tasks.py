@@ -7,7 +7,7 @@ from typing import NamedTuple
 import keras
 
 from problems import pictures
-from training.rivals import OUTPUT
+from training.evaluation.rivals import OUTPUT
 
 
 class Task(NamedTuple):

@@ -8,7 +8,7 @@ for tau from 1 to 4.
 
 import numpy as np
 
-from training.curves import Curve
+from training.evaluation.curves import Curve
 
 LONGEST = 4.0
 """Factor up to which profiles are integrated, as in AlgoPerf."""

@@ -15,10 +15,10 @@ import matplotlib
 import numpy as np
 from absl import app, flags
 
+from training.common.tables import table
 from training.imagenet import models, optimizers
 from training.imagenet.files import read_curve
 from training.imagenet.settings import Settings
-from training.tables import table
 
 RUNS = flags.DEFINE_string("runs", None, "Folder with the folders of the runs.")
 OUT = flags.DEFINE_string("out", None, "Folder for the picture.")

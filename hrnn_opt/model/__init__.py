@@ -1,0 +1,1 @@
+"""A Keras model's state in variables, and one step on the whole model."""

@@ -1,0 +1,176 @@
+"""The optimizer's memory of a model, as Keras variables.
+
+For each piece of a tensor (see `chunks`) one packed slot [state_rows, n] and,
+with attention, the offset phi - theta [n]; and the state of the two upper
+levels. The former may be kept in bfloat16 (see `rounding`).
+"""
+
+import functools
+
+import keras
+import numpy as np
+from keras import ops
+
+from hrnn_opt import backend
+from hrnn_opt.model import chunks, kernels, rounding
+from hrnn_opt.model.guard_state import GuardState
+from hrnn_opt.rule import products
+from hrnn_opt.rule import step as rule
+from hrnn_opt.rule.config import RuleConfig
+from hrnn_opt.rule.hierarchy import SharedState
+
+STATE_VERSION = 1
+"""Changes with the number, order or shape of these variables."""
+
+
+STATE_DTYPES = ("float32", "bfloat16")
+"""What the parameters' state may be kept in. float32 stands for the type that
+is computed in, which is float64 for variables of float64."""
+
+
+def float_type(variables) -> str:
+    """The state's type: float64 if a variable is, else float32.
+
+    Raises:
+        ValueError: a variable does not hold floats, or JAX has no float64.
+    """
+    types = {}
+    for variable in variables:
+        types[variable.name] = keras.backend.standardize_dtype(variable.dtype)
+        if "float" not in types[variable.name]:
+            raise ValueError(
+                "HierarchicalRNN trains variables of floats. Received: "
+                f"{variable.name} of dtype {types[variable.name]}"
+            )
+    dtype = "float64" if "float64" in types.values() else "float32"
+    backend.check_float64(dtype)
+    return dtype
+
+
+class Slots:
+    """Variables, created in a fixed order.
+
+    Args:
+        config: the features in use.
+        vector: flat meta-parameters; they are part of the saved state.
+        variables: of the model.
+        add_variable: as `keras.optimizers.Optimizer.add_variable`.
+        guard: whether a guard's variables follow.
+        state_dtype: one of `STATE_DTYPES`.
+    """
+
+    def __init__(
+        self,
+        config: RuleConfig,
+        vector,
+        variables,
+        add_variable,
+        guard: bool = False,
+        state_dtype: str = "float32",
+    ):
+        self.dtype = float_type(variables)
+        self.rounded = state_dtype == "bfloat16"
+        kept = state_dtype if self.rounded else self.dtype
+        self._add_variable = add_variable
+        vector = np.asarray(vector, self.dtype)
+        self._config = config
+        self._meta = functools.partial(products.from_vector, config, vector)
+        tensors = len(variables)
+        self.meta_vector = self._add(
+            "meta_parameters", vector.shape, lambda: vector
+        )
+        self.shared = SharedState(
+            self._add_shared("h_tensor", config.tensor_units, tensors)
+            if config.tensor_rnn
+            else None,
+            self._add_shared("h_global", config.global_units, 1)
+            if config.global_rnn
+            else None,
+        )
+        self.largest = None
+        if config.negligible:
+            self.largest = self._add("largest", (1, tensors), lambda: 0)
+        self.skipped = self._add("skipped_steps", (), lambda: 0, "int32")
+        self.holds_theta = self._add("holds_theta", (), lambda: 0, "int32")
+        self.sizes = [int(np.prod(v.shape)) for v in variables]
+        self._shapes = [tuple(v.shape) for v in variables]
+        self.states, self.offsets = [], []
+        for t, size in enumerate(self.sizes):
+            pieces = chunks.cut(t, size)
+            self.states.append([self._add_state(p, kept) for p in pieces])
+            self.offsets.append(
+                [
+                    self._add(
+                        f"offset_{t}_{p.number}", (p.size,), lambda: 0, kept
+                    )
+                    for p in pieces
+                    if config.attention
+                ]
+            )
+        self.guard = GuardState(variables, self._add) if guard else None
+
+    def offset(self, tensor: int):
+        """phi - theta of a tensor, in its shape."""
+        pieces = [backend.read(piece) for piece in self.offsets[tensor]]
+        whole = pieces[0] if len(pieces) == 1 else ops.concatenate(pieces)
+        return ops.reshape(ops.cast(whole, self.dtype), self._shapes[tensor])
+
+    def sum_of_log_steps(self, tensor: int):
+        """Sum of eta_bar over the tensor; 0 if it is empty."""
+        rows = [
+            ops.cast(piece[-1], self.dtype) for piece in self.states[tensor]
+        ]
+        return sum(map(ops.sum, rows), ops.zeros((), self.dtype))
+
+    def salts(self, step, tensors):
+        """Random bits of a step on these tensors, [words, T]; None without
+        rounding. The last two are for offsets."""
+        if not self.rounded:
+            return None
+        count = rounding.words(self._config.state_rows) + 2
+        return rounding.salts(step, np.asarray(tensors), count)
+
+    def changing(self, tensors) -> list:
+        """The variables that a step on these tensors assigns."""
+        changing = [*self.shared, self.largest, self.holds_theta]
+        for t in tensors:
+            changing += self.states[t] + self.offsets[t]
+        return [v for v in changing if v is not None]
+
+    def holds_theta_as_float(self):
+        """1 where the model's variables hold theta, 0 for phi."""
+        return ops.cast(self.holds_theta, self.dtype)
+
+    def _add(self, name, shape, value, dtype=None):
+        """A variable; `value` is called where graphs may not be built."""
+        return self._add_variable(
+            shape=shape,
+            dtype=dtype or self.dtype,
+            # PyTorch cannot assign to what is only broadcast.
+            initializer=lambda shape, dtype: ops.copy(
+                ops.broadcast_to(ops.cast(value(), dtype), shape)
+            ),
+            # Replicas assign their own copies, see `replicas`.
+            aggregation="none",
+            name=name,
+        )
+
+    def _add_shared(self, level, units, tensors):
+        def value():
+            state = rule.initial_shared_state(self._meta(), (), tensors)
+            return getattr(state, level)
+
+        return self._add(level, (units, tensors), value)
+
+    def _add_state(self, piece, dtype):
+        shape = (self._config.state_rows, piece.size)
+
+        def value():
+            return kernels.pack(
+                rule.initial_param_state(
+                    self._config, self._meta(), (piece.size,)
+                )
+            )
+
+        name = f"state_{piece.tensor}_{piece.number}"
+        return self._add(name, shape, value, dtype)

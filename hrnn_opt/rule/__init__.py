@@ -1,0 +1,1 @@
+"""The learned rule: pure functions of tensors, on any backend of Keras."""

@@ -1,0 +1,148 @@
+"""The configuration of the rule: one frozen record, checked where it is made.
+
+Each switch is one feature of section 3.2 that the ablation of Figure 6 removes.
+A set of meta-parameters belongs to one configuration; both travel together.
+"""
+
+import dataclasses
+
+RULE_VERSION = 2
+"""Changes whenever the same weights would give another trajectory."""
+
+
+@dataclasses.dataclass(frozen=True)
+class RuleConfig:
+    """What the hierarchical RNN consists of.
+
+    Args:
+        param_units: hidden size P of the Parameter RNN (paper: 10; 5 works).
+        tensor_units: hidden size Q of the Tensor RNN (paper: 20; 10 works).
+        global_units: hidden size G of the Global RNN (paper: 20; 10 works).
+        timescales: number S of momentum timescales, section 3.2.2.
+        attention: gradients are taken at phi, not theta, section 3.2.1.
+        dynamic_input_scaling: Eq. 3; off, the averages enter unscaled.
+        relative_log_magnitudes: the input of Eq. 4.
+        direction_length: directions are normalised and multiplied by a step
+            length, Eqs. 5-6; off, the RNN's output times the learning rate is
+            the step.
+        relative_learning_rate: Eqs. 7-8 and the input eta_rel; off, the RNN
+            outputs the log step length itself.
+        tensor_rnn: the middle level, Eq. 11.
+        global_rnn: the top level, Eq. 12.
+        shortcut: the projection of the rescaled gradients onto the directions,
+            A.1.
+        negligible: an element's gradient below this share of the largest that
+            its tensor had counts as none (`features.without_negligible`); 0
+            counts all. Not in the paper.
+        length_unit: step lengths, of Eqs. 5-8, are multiples of this share of
+            the learning rate. Whatever an RNN learned to begin with, with the
+            right unit the first step is as long as the learning rate says
+            (`training.evaluation.length_unit` finds it). 1 in the paper.
+
+    Raises:
+        ValueError: a size below 1, a share not in [0, 1), a unit not in (0, 1],
+            or switches that make no sense together.
+    """
+
+    param_units: int = 10
+    tensor_units: int = 20
+    global_units: int = 20
+    timescales: int = 4
+    attention: bool = True
+    dynamic_input_scaling: bool = True
+    relative_log_magnitudes: bool = True
+    direction_length: bool = True
+    relative_learning_rate: bool = True
+    tensor_rnn: bool = True
+    global_rnn: bool = True
+    shortcut: bool = True
+    negligible: float = 0.0
+    length_unit: float = 1.0
+
+    def __post_init__(self):
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if field.type is bool:
+                if not isinstance(value, bool):
+                    raise ValueError(
+                        f"Argument `{field.name}` must be True or False. "
+                        f"Received: {field.name}={value!r}"
+                    )
+            elif field.type is float:
+                self._check_share(field, value)
+            elif type(value) is not int or value < 1:
+                raise ValueError(
+                    f"Argument `{field.name}` must be an integer of at least "
+                    f"1. Received: {field.name}={value!r}"
+                )
+        for name, needs, met in (
+            ("global_rnn", "tensor_rnn=True (its input is h_tensor)",
+             self.tensor_rnn),
+            ("relative_learning_rate", "direction_length=True (there is no "
+             "step length otherwise)", self.direction_length),
+            ("relative_log_magnitudes", "timescales >= 2 (relative to the "
+             "mean over timescales)", self.timescales > 1),
+        ):  # fmt: skip
+            if getattr(self, name) and not met:
+                raise ValueError(
+                    f"Argument `{name}` needs {needs}. Received: {self}"
+                )
+
+    @staticmethod
+    def _check_share(field, value):
+        """In [0, 1) where 0 is the default, in (0, 1] where 1 is."""
+        number = type(value) in (int, float) and 0 <= value <= 1
+        if not number or value == 1 - field.default:
+            interval = "(0, 1]" if field.default else "[0, 1)"
+            raise ValueError(
+                f"Argument `{field.name}` must be a number in {interval}. "
+                f"Received: {field.name}={value!r}"
+            )
+
+    @property
+    def inputs(self) -> int:
+        """Number of features in x, section 3.3."""
+        return (
+            self.timescales * (1 + self.relative_log_magnitudes)
+            + self.relative_learning_rate
+        )
+
+    @property
+    def directions(self) -> int:
+        """2 with attention (d_theta, d_phi), else 1."""
+        return 1 + self.attention
+
+    @property
+    def state_rows(self) -> int:
+        """Floats a parameter needs in the packed slot (without the offset)."""
+        return (
+            self.param_units + 2 * self.timescales + self.relative_learning_rate
+        )
+
+    def to_dict(self) -> dict:
+        """The fields as plain values, for JSON.
+
+        Shares only where they differ from the default, since older files do
+        not have them.
+        """
+        return {
+            field.name: getattr(self, field.name)
+            for field in dataclasses.fields(self)
+            if field.type is not float
+            or getattr(self, field.name) != field.default
+        }
+
+    @classmethod
+    def from_dict(cls, fields: dict) -> "RuleConfig":
+        """The inverse of `to_dict`.
+
+        Raises:
+            ValueError: a field this version does not know.
+        """
+        unknown = set(fields) - {f.name for f in dataclasses.fields(cls)}
+        if unknown:
+            raise ValueError(
+                "A rule config holds only the fields of `RuleConfig`. "
+                f"Received unknown: {sorted(unknown)}"
+            )
+        return cls(**fields)

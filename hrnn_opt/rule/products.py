@@ -1,0 +1,76 @@
+"""The meta-parameters as a step multiplies by them: few products, not many.
+
+Small products cost XLA their call, not their arithmetic: what a step adds up
+from several products of one level (Eqs. 10-13) is one product of joined
+matrices and joined vectors. The numbers are the same, and their vector, the
+file's and the paper's names stay those of `meta_parameters`.
+"""
+
+from typing import Any, NamedTuple
+
+from keras import ops
+
+from hrnn_opt.rule.config import RuleConfig
+from hrnn_opt.rule.gru import GRUParameters
+from hrnn_opt.rule.meta_parameters import MetaParameters, unflatten
+
+
+class Products(NamedTuple):
+    """What the rule reads; None where a feature is off."""
+
+    param_gru: GRUParameters  # Eq. 10
+    tensor_gru: GRUParameters | None  # Eq. 11, joined: of [x, h_global, h]
+    global_gru: GRUParameters | None  # Eq. 12, joined: of [x, h]
+    to_param: Any  # [A_t, A_g], [3P, Q + G], Eq. 10
+    logit_kernel: Any  # W_b [2, P]
+    logit_bias: Any  # b_b [2]
+    readout_kernel: Any  # W_d, and w_e below it, [directions + 1, P]
+    shortcut_kernel: Any  # U_d [directions, S]
+    step_bias: Any  # b_e [1]
+    step_momentum: Any  # logit of gamma, Eq. 8 [1]
+    attention_offset: Any  # c, Eq. 9 [1]
+    h_param: Any  # initial states [P], [Q], [G]
+    h_tensor: Any
+    h_global: Any
+
+
+def from_vector(config: RuleConfig, vector) -> Products:
+    """From the flat vector of meta-parameters."""
+    return products(unflatten(config, vector))
+
+
+def products(meta: MetaParameters) -> Products:
+    """The same numbers, joined."""
+    same = {k: v for k, v in meta._asdict().items() if k in Products._fields}
+    joined = {
+        "tensor_gru": _joined(meta.tensor_gru, meta.global_to_tensor),
+        "global_gru": _joined(meta.global_gru),
+        "to_param": _beside(meta.tensor_to_param, meta.global_to_param),
+        "readout_kernel": _beside(
+            meta.direction_kernel, meta.step_kernel, axis=0
+        ),
+    }
+    return Products(**same | joined)
+
+
+def _beside(*kernels, axis: int = 1):
+    """Those that are there, side by side; None if there is none."""
+    kernels = [kernel for kernel in kernels if kernel is not None]
+    return ops.concatenate(kernels, axis=axis) if kernels else None
+
+
+def _joined(p: GRUParameters | None, more=None) -> GRUParameters | None:
+    """A cell whose `input_kernel` takes [x, what `more` takes, h].
+
+    For the upper levels, whose states are few numbers. The one of parameters
+    keeps its products apart: to join x and h would copy them.
+    """
+    if p is None:
+        return None
+    units = p.candidate_kernel.shape[0]
+    # The candidate takes h behind its gate, in a product of its own.
+    nothing = ops.zeros((units, units), p.gate_kernel.dtype)
+    gate = _beside(p.gate_kernel, nothing, axis=0)
+    return p._replace(
+        input_kernel=_beside(p.input_kernel, more, gate), gate_kernel=None
+    )

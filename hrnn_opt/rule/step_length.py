@@ -1,0 +1,75 @@
+"""From directions to steps: Eqs. 5-9 and the attended point (section 3.2)."""
+
+from keras import ops
+
+from hrnn_opt.rule.numerics import safe_divide, safe_sqrt
+
+SPREAD = 5.0
+"""Largest distance of a parameter's eta_bar from the mean of all: a factor of
+150. Without a limit, parameters whose gradients are tiny but of one sign (those
+of a unit that has died, say) lengthen their steps for ever; one in a thousand
+is enough to ruin a network, and no problem that small shows it."""
+
+
+def update_log_step(eta_bar, mean_eta_bar, delta_eta, gamma):
+    """Eqs. 7-8: eta = eta_bar + delta_eta; eta_bar <- moving average of eta.
+
+    Differs from the paper, where the two are circular as printed: eta is
+    relative to the *old* average, and scales the step of the same iteration.
+    And the old average counts as no further than `SPREAD` from the mean.
+
+    Args:
+        eta_bar: average log step length, relative to the config's unit.
+        mean_eta_bar: its mean over all parameters of the problem.
+        delta_eta: the RNN's change.
+        gamma: momentum of the average, in (0, 1).
+
+    Returns:
+        eta, and the new eta_bar.
+    """
+    relative = ops.clip(eta_bar - mean_eta_bar, -SPREAD, SPREAD)
+    eta_bar = mean_eta_bar + relative
+    eta = eta_bar + delta_eta
+    return eta, gamma * eta_bar + (1 - gamma) * eta
+
+
+def attended_log_step(eta, offset):
+    """Eq. 9: eta_phi = eta_theta + c."""
+    return eta + offset
+
+
+def unscaled_step(d, eta):
+    """exp(eta) d, the numerator of Eqs. 5-6 without the learning rate."""
+    return ops.exp(eta) * d
+
+
+def step_scale(sum_of_squares, count, lr):
+    """lr / rms(d), which makes Eqs. 5-6 of `unscaled_step`; 0 where d = 0.
+
+    Differs from the paper: as printed (norm / N_t) a step would be larger by
+    sqrt(N_t). Only elements that have a gradient count.
+
+    Args:
+        sum_of_squares: of d over the tensor.
+        count: number of those elements.
+        lr: learning rate (times the config's `length_unit`).
+    """
+    rms = safe_sqrt(safe_divide(sum_of_squares, count))
+    return safe_divide(lr * ops.ones_like(rms), rms)
+
+
+def move(theta, delta_theta, delta_phi, decay=1.0):
+    """theta <- theta + delta_theta; phi <- old theta + delta_phi (3.2.1).
+
+    Args:
+        theta: parameters.
+        delta_theta: their step.
+        delta_phi: step to the attended point, or None without attention.
+        decay: 1 - weight decay * lr, applied to theta before the step.
+
+    Returns:
+        The new theta and phi (the same tensor without attention).
+    """
+    start = theta * decay
+    theta = start + delta_theta
+    return theta, theta if delta_phi is None else start + delta_phi

@@ -1,0 +1,1 @@
+"""What all of `training` uses, and what knows nothing of it."""

@@ -1,0 +1,263 @@
+"""The chief's part of a run: hands out meta-iterations, gathers results."""
+
+import collections
+import concurrent.futures
+import contextlib
+import queue
+import threading
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from problems import draws
+from problems.ensemble import Row
+from training.distributed.meta_iteration import MetaIteration, Unrolls
+from training.distributed.parameters import DEVICE, MetaParameters, Tallies
+from training.engine import meta_optimizer
+from training.engine.config import MetaConfig
+from training.engine.meta_step import NO_LIMIT
+from training.runs import local
+
+BACKLOG = 2
+"""Meta-iterations handed out for each worker: one under way, one waiting."""
+
+
+LOST_WORKER = (tf.errors.UnavailableError, tf.errors.AbortedError)
+
+
+class Finished(NamedTuple):
+    """A meta-iteration that was done."""
+
+    row: Row
+    unrolls: Unrolls
+
+
+class Here:
+    """A coordinator's interface without a cluster: work is done at once."""
+
+    class _Value(NamedTuple):
+        value: object
+
+        def fetch(self):
+            return self.value.numpy()
+
+    def schedule(self, function, args):
+        """Calls the function."""
+        return self._Value(function(*args))
+
+
+class AsynchronousRun:
+    """A meta-training run whose meta-iterations are done by workers.
+
+    Args:
+        rule: see `training.rules.hierarchical`.
+        rows: the set of problems.
+        config: the settings.
+        coordinator: a `ClusterCoordinator`; None does all work in this process,
+            one meta-iteration after another.
+        workers: that it has.
+        max_staleness: see `MetaParameters`.
+        limit: of the unrolls of a meta-iteration; for measurements.
+    """
+
+    def __init__(
+        self,
+        rule,
+        rows: tuple[Row, ...],
+        config: MetaConfig,
+        coordinator=None,
+        workers: int = 1,
+        max_staleness: int | None = None,
+        limit: int = NO_LIMIT,
+    ):
+        self.rule, self.rows, self.config = rule, rows, config
+        self.workers, self.limit = workers, limit
+        self.number = 0
+        self._remote = coordinator is not None
+        self._coordinator = coordinator or Here()
+        vector = np.asarray(rule.initial_meta(config.seed), np.float32)
+        self.state = meta_optimizer.initial(vector)
+        self.tallies = Tallies()
+        slots = BACKLOG * workers if self._remote else 1
+        self.parameters = MetaParameters(
+            config, self.state, slots, max_staleness,
+            DEVICE if self._remote else None,
+        )  # fmt: skip
+        self.meta_iterations = {
+            row.name: MetaIteration(
+                local.meta_step(rule, row, config), self.parameters
+            )
+            for row in rows
+        }
+        self._slots = slots
+        self._order = threading.Lock()
+        self._results = queue.Queue()
+        self._stop = threading.Event()
+        self._threads = []
+
+    def compile(self) -> Iterator[str]:
+        """Compiles every row on every worker; yields each row's name.
+
+        First each row on one worker, then on the others: those of one machine
+        load what has been compiled on it. Tracing goes in the rows' order,
+        since kept programs are found by names that are numbered in it. A worker
+        that fails meanwhile compiles later, when it has to.
+        """
+        traced = {row.name: threading.Event() for row in self.rows}
+        unclaimed, done = iter(list(traced)), queue.Queue()
+
+        def trace():
+            with self._scope():
+                for name, event in traced.items():
+                    self.meta_iterations[name].traced.get_concrete_function()
+                    event.set()
+
+        def warm_up(name, worker):
+            device = f"/job:worker/task:{worker}" if self._remote else None
+            while not traced[name].wait(1.0):
+                if tracing.done():
+                    tracing.result()  # Raises what ended it.
+            try:
+                with self._scope():
+                    self.meta_iterations[name].warm_up(device)
+            except LOST_WORKER:
+                pass
+            done.put(name)
+
+        def all_rows(worker):
+            own = []
+            # One `next` at a time, by the interpreter's lock.
+            for name in unclaimed:
+                warm_up(name, worker)
+                own.append(name)
+            for name in traced:
+                if name not in own:
+                    warm_up(name, worker)
+
+        counts = collections.Counter()
+        executor = concurrent.futures.ThreadPoolExecutor(self.workers + 1)
+        tracing = executor.submit(trace)
+        jobs = [executor.submit(all_rows, k) for k in range(self.workers)]
+        executor.shutdown(wait=False)
+        while sum(counts.values()) < self.workers * len(self.rows):
+            try:
+                name = done.get(timeout=1.0)
+            except queue.Empty:
+                for job in jobs:
+                    if job.done():
+                        job.result()  # Raises what ended it.
+                continue
+            counts[name] += 1
+            if counts[name] == self.workers:
+                yield name
+
+    def _scope(self):
+        """Where the coordinator calls functions: elsewhere they are others."""
+        if not self._remote:
+            return contextlib.nullcontext()
+        return self._coordinator.strategy.scope()
+
+    def start(self):
+        """Begins to hand out meta-iterations."""
+        self._stop.clear()
+        self._threads = [
+            threading.Thread(target=self._work, args=(slot,), daemon=True)
+            for slot in range(self._slots)
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def _work(self, slot: int):
+        """One meta-iteration after another, until the run stops."""
+        while not self._stop.is_set():
+            try:
+                # In order, so that one worker does what one process would.
+                with self._order:
+                    number, self.number = self.number, self.number + 1
+                    row = local.choose(self.rows, self.config.seed, number)
+                    seed = draws.fold(self.config.seed, number)
+                    value = self._coordinator.schedule(
+                        self.meta_iterations[row.name].traced,
+                        args=(seed, *map(tf.constant, (slot, number,
+                                                       self.limit))),
+                    )  # fmt: skip
+                result = value.fetch()
+            except tf.errors.OpError as error:
+                self._results.put(error)
+                return
+            self._results.put(Finished(row, MetaIteration.unpack(result)))
+
+    def results(self, seconds: float) -> Finished | None:
+        """The next meta-iteration that is done, None if there is none in time.
+
+        Raises:
+            tf.errors.OpError: the parameter server is lost, or a worker has
+                failed in a way that another one would, too.
+            RuntimeError: a thread of this object has failed.
+        """
+        try:
+            result = self._results.get(timeout=seconds)
+        except queue.Empty:
+            if self._stop.is_set() or all(t.is_alive() for t in self._threads):
+                return None
+            raise RuntimeError("Work must be handed out until the run stops; "
+                               "a thread ended before.") from None  # fmt: skip
+        if isinstance(result, tf.errors.OpError):
+            raise result
+        return result
+
+    def steps_of(self, finished: Finished) -> int:
+        """Inner steps of a meta-iteration."""
+        count = self.meta_iterations[finished.row.name].step.count
+        segments = int(finished.unrolls.statistics.segments.sum())
+        return segments * self.config.segment * count
+
+    def finish(self) -> Iterator[Finished]:
+        """Hands out nothing more; what comes until all is done."""
+        self._stop.set()
+        while any(thread.is_alive() for thread in self._threads):
+            if found := self.results(0.2):
+                yield found
+        while found := self.results(0.01):
+            yield found
+
+    @property
+    def inner_steps(self) -> int:
+        """That all updates came from, at the last `pull`."""
+        return self.tallies.inner_steps
+
+    def pull(self):
+        """Brings the state as it is on the server now."""
+        self.state, self.tallies = self.parameters.snapshot()
+
+    def arrays(self, pool: bool = True) -> dict:
+        """As those of `local.Run`; there is no pool.
+
+        `meta_iterations` counts those of the paper, `iteration` unrolls.
+        """
+        more = {"state/meta_iterations": self.number} | {
+            f"tallies/{name}": x for name, x in self.tallies._asdict().items()
+        }
+        return local.state_arrays(self.state, self.tallies.inner_steps) | {
+            name: np.asarray(value) for name, value in more.items()
+        }
+
+    def restore(self, arrays: dict):
+        """The inverse of `arrays`, of this kind of run or of a local one.
+
+        Raises:
+            ValueError: meta-parameters of another size.
+        """
+        self.state, inner_steps = local.state_of(
+            arrays, self.state.vector.shape
+        )
+        self.number = int(arrays.get("state/meta_iterations", 0))
+        found = {
+            name: arrays[f"tallies/{name}"].item()
+            for name in Tallies._fields
+            if f"tallies/{name}" in arrays
+        }
+        self.tallies = Tallies(**found | {"inner_steps": inner_steps})
+        self.parameters.restore(self.state, self.tallies)

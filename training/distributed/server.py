@@ -1,0 +1,77 @@
+"""A process that is a worker or a parameter server."""
+
+import contextlib
+import json
+import os
+import socket
+
+import tensorflow as tf
+from absl import logging
+
+from training.distributed.cluster import (
+    ClusterError,
+    card_path,
+    inter_op_threads,
+    versions,
+)
+
+
+def check_free(address: str):
+    """That nobody listens on the port.
+
+    gRPC shares a port with whoever allows it: two servers on one would each
+    get a part of the calls.
+
+    Raises:
+        ClusterError: somebody does.
+    """
+    port = int(address.rpartition(":")[2])
+    family = socket.AF_INET6 if socket.has_dualstack_ipv6() else socket.AF_INET
+    try:
+        with contextlib.closing(socket.create_server(
+            ("", port), family=family,
+            dualstack_ipv6=family == socket.AF_INET6, reuse_port=False,
+        )):  # fmt: skip
+            pass
+    except OSError as error:
+        raise ClusterError(
+            f"The port of {address} must be free ({error})."
+        ) from error
+
+
+def start(found, cores: int) -> tf.distribute.Server:
+    """Starts the server of this process.
+
+    Args:
+        found: a cluster resolver.
+        cores: to use; 0 uses all.
+
+    Raises:
+        ClusterError: its port is taken, or it cannot be had.
+    """
+    job, index = found.task_type, found.task_id
+    address = found.cluster_spec().task_address(job, index)
+    check_free(address)
+    card = card_path(job, index, address)
+    card.parent.mkdir(parents=True, exist_ok=True)
+    beside = card.with_suffix(f".{os.getpid()}")
+    beside.write_text(json.dumps(versions()))
+    os.replace(beside, card)
+    options = tf.compat.v1.ConfigProto(
+        inter_op_parallelism_threads=inter_op_threads(found),
+        intra_op_parallelism_threads=cores,
+        # Other programs may need the GPU's memory, too.
+        gpu_options=tf.compat.v1.GPUOptions(allow_growth=True),
+    )
+    try:
+        server = tf.distribute.Server(
+            found.cluster_spec(), job_name=job, task_index=index,
+            protocol="grpc", config=options,
+        )  # fmt: skip
+    except tf.errors.OpError as error:
+        raise ClusterError(
+            f"{job} {index} must be able to serve at {address} "
+            f"({error.message})."
+        ) from error
+    logging.info("%s %d serves at %s.", job, index, address)
+    return server

@@ -1,0 +1,1 @@
+"""Meta-training of any rule: unrolls, meta-gradients, meta-steps."""

@@ -1,0 +1,222 @@
+"""What a meta-training run is made of: one frozen record."""
+
+import dataclasses
+import json
+
+from hrnn_opt.rule.config import RuleConfig
+
+
+def _setting(default, text: str):
+    """A field with its help text, which is also the flag's."""
+    return dataclasses.field(default=default, metadata={"help": text})
+
+
+@dataclasses.dataclass(frozen=True)
+class MetaConfig:
+    """The settings of meta-training (section 4); flags of the same names.
+
+    The paper's values where it has one, else what suits one machine.
+
+    Raises:
+        ValueError: a number out of range.
+    """
+
+    ensemble: str = _setting("paper", "Set of problems: paper or wide.")
+    seed: int = _setting(0, "Of everything random.")
+    param_units: int = _setting(
+        10, "Hidden size of the Parameter RNN: most of what a parameter costs."
+    )
+    tensor_units: int = _setting(20, "Hidden size of the Tensor RNN.")
+    global_units: int = _setting(20, "Hidden size of the Global RNN.")
+    negligible: float = _setting(
+        0.0,
+        "Gradients below this share of the largest of their tensor count as "
+        "none: where a problem is solved the rule stands still. Not in the "
+        "paper.",
+    )
+    length_unit: float = _setting(
+        1.0,
+        "Step lengths are multiples of this share of the learning rate; see "
+        "`training.evaluation.length_unit`. The paper's is 1.",
+    )
+    work: int = _setting(
+        640,
+        "Parameters that are trained side by side: a family of N parameters "
+        "has about work / N instances.",
+    )
+    segment: int = _setting(50, "Steps that are compiled as one piece.")
+    mean_steps: float = _setting(
+        200.0,
+        "An unroll has segment + Exp(mean_steps) steps (section 4.4), in whole "
+        "segments.",
+    )
+    mean_between: float = _setting(
+        0.0,
+        "Exp(mean_between) steps follow every unroll without derivatives, "
+        "in whole segments: problems grow old at a fifth of the cost. Not in "
+        "the paper.",
+    )
+    mean_unrolls: float = _setting(
+        50.0, "A problem has 1 + Exp(mean_unrolls) unrolls (section 4.4)."
+    )
+    heavy_tailed: bool = _setting(
+        True,
+        "Whether these numbers are exponentially distributed (section 4.4) "
+        "rather than always the mean.",
+    )
+    first_mean_unrolls: float = _setting(
+        10.0, "Mean number of unrolls at the start of the run."
+    )
+    curriculum: int = _setting(
+        10_000,
+        "Meta-iterations over which the mean number of unrolls grows, evenly "
+        "in its logarithm.",
+    )
+    lowest_rate: float = _setting(
+        1e-6, "Initial learning rates are log-uniform from here (3.2.4)."
+    )
+    highest_rate: float = _setting(1e-2, "The highest of them.")
+    epsilon: float = _setting(
+        1e-10,
+        "Of Equation 14: nothing is gained by losses far below. The smaller, "
+        "the more a short time near 0 outweighs losses that come back.",
+    )
+    second_derivatives: bool = _setting(
+        True, "Differentiate through the problems' gradients (section 4.3)."
+    )
+    log_objective: bool = _setting(
+        True, "Average log loss (Equation 14) rather than average loss."
+    )
+    clip_step: float = _setting(
+        1.0,
+        "Largest sensitivity of an instance's average log loss to a step, at "
+        "every step back (training.engine.sensitivity); 0 does not clip.",
+    )
+    foresight: float = _setting(
+        0.0,
+        "Share of an unroll over which the weight of its steps' own "
+        "derivatives falls to 0 at the end: of what the last ones do, the "
+        "unroll sees too little. 0 weighs all alike. Not in the paper.",
+    )
+    disturbed: float = _setting(
+        0.0,
+        "Share of unrolls of an instance that begin with all step lengths "
+        "multiplied by exp(uniform(-6, 1)): a rule that only knows a course "
+        "by heart does not find back. Not in the paper.",
+    )
+    revival: float = _setting(
+        0.0,
+        "Weight of a penalty on log step lengths below -6 in the objective, "
+        "as long as the loss is not close to 0 (1e-4): steps that died have "
+        "no other derivative. Not in the paper.",
+    )
+    calm: float = _setting(
+        0.0,
+        "Weight of a penalty on half the squares of log step lengths above -3 "
+        "in the objective, averaged in each tensor and over tensors, once the "
+        "loss is close to 0 (1e-6): steps that grow there bring losses back "
+        "much later. Not in the paper.",
+    )
+    clip: float = _setting(
+        1.0, "Largest norm of a meta-gradient; 0 does not clip."
+    )
+    meta_optimizer: str = _setting(
+        "adam", "rmsprop (the paper's) or adam, on the meta-parameters."
+    )
+    meta_rate: float = _setting(
+        5e-4,
+        "Its learning rate. The paper's 1e-6 is for rmsprop, 1,000 workers and "
+        "40 million meta-iterations.",
+    )
+    meta_rate_end: float = _setting(
+        1e-4, "It falls to this over `meta_rate_decay` meta-iterations."
+    )
+    meta_rate_decay: int = _setting(
+        100_000, "Meta-iterations until then, evenly in its logarithm."
+    )
+    averaging: float = _setting(
+        0.999, "Decay of the running average of the meta-parameters."
+    )
+
+    def __post_init__(self):
+        for name in (
+            "param_units", "tensor_units", "global_units", "work", "segment",
+            "curriculum", "meta_rate_decay",
+        ):  # fmt: skip
+            self._check(name, getattr(self, name) >= 1, "at least 1")
+        for name in (
+            "mean_steps", "mean_unrolls", "first_mean_unrolls", "lowest_rate",
+            "highest_rate", "epsilon", "meta_rate", "meta_rate_end",
+        ):  # fmt: skip
+            self._check(name, getattr(self, name) > 0, "positive")
+        for name in ("clip", "clip_step", "revival", "calm", "mean_between"):
+            self._check(name, getattr(self, name) >= 0, "0 or positive")
+        self._check("negligible", 0 <= self.negligible < 1, "in [0, 1)")
+        self._check("length_unit", 0 < self.length_unit <= 1, "in (0, 1]")
+        self._check("averaging", 0 <= self.averaging < 1, "in [0, 1)")
+        self._check("disturbed", 0 <= self.disturbed <= 1, "in [0, 1]")
+        self._check("foresight", 0 <= self.foresight <= 1, "in [0, 1]")
+        self._check(
+            "meta_optimizer",
+            self.meta_optimizer in ("adam", "rmsprop"),
+            "adam or rmsprop",
+        )
+        self._check(
+            "highest_rate",
+            self.highest_rate >= self.lowest_rate,
+            f"at least lowest_rate={self.lowest_rate}",
+        )
+
+    def _check(self, name, met, rule):
+        if not met:
+            raise ValueError(
+                f"Argument `{name}` must be {rule}. "
+                f"Received: {name}={getattr(self, name)!r}"
+            )
+
+    @property
+    def rule_config(self) -> RuleConfig:
+        """Of the rule that is meta-trained: the paper's, of these sizes."""
+        return RuleConfig(
+            param_units=self.param_units,
+            tensor_units=self.tensor_units,
+            global_units=self.global_units,
+            negligible=self.negligible,
+            length_unit=self.length_unit,
+        )
+
+    def instances(self, dimension: int) -> int:
+        """How many instances of a family are trained side by side.
+
+        A multiple of 4 from 4 to 128: instances are the last axis of every
+        array, where whole vectors are computed at once.
+        """
+        return min(128, max(4, round(self.work / dimension / 4) * 4))
+
+    def changed(self) -> dict:
+        """The settings that are not the defaults."""
+        return {
+            field.name: getattr(self, field.name)
+            for field in dataclasses.fields(self)
+            if getattr(self, field.name) != field.default
+        }
+
+    def to_json(self) -> str:
+        """The record as JSON."""
+        return json.dumps(dataclasses.asdict(self), indent=2)
+
+    @classmethod
+    def from_json(cls, text: str) -> "MetaConfig":
+        """The inverse of `to_json`.
+
+        Raises:
+            ValueError: a field that this version does not know.
+        """
+        values = json.loads(text)
+        known = {field.name for field in dataclasses.fields(cls)}
+        if set(values) - known:
+            raise ValueError(
+                "Argument `text` must have known fields only. "
+                f"Received: {sorted(set(values) - known)}"
+            )
+        return cls(**values)

@@ -1,0 +1,345 @@
+"""One meta-iteration: the meta-gradient of one unroll of one family."""
+
+from typing import Any, NamedTuple
+
+import tensorflow as tf
+
+from problems import draws
+from problems.family import Family
+from training.engine import lengths
+from training.engine.compiled import Compiled
+from training.engine.config import MetaConfig
+from training.engine.objective import average_log_loss
+from training.engine.pool import Nursery, Trajectories
+from training.engine.unroll import Unroll
+from training.kept_graphs import kept
+
+STORED_BYTES = 300e6
+"""States of an unroll that are kept; segments beyond are computed again."""
+
+NO_LIMIT = 2**31 - 1
+
+DIVERGED = 3.0
+"""An instance is given up once its log loss is so far above the start's: what
+led there has been seen, and from there on there is little to learn."""
+
+
+class Statistics(NamedTuple):
+    """What one meta-iteration was like; means over instances unless said."""
+
+    meta_loss: Any  # Equation 14 over this unroll
+    final: Any  # log loss at the end, relative to the start's
+    segments: Any  # of the unroll
+    between: Any  # segments without derivatives that followed
+    age: Any  # unrolls before this one
+    norm: Any  # of the meta-gradient, before it is clipped
+    sensitivity: Any  # median of the largest of each instance
+    clipped: Any  # share of steps and instances that were clipped
+    dropped: Any  # instances whose derivatives were not finite
+    diverged: Any  # instances given up
+    step_length: Any  # mean log step length, relative to the learning rate
+
+
+class Course(NamedTuple):
+    """What happened in an unroll."""
+
+    state: Any  # after it
+    states: Any  # function of k: before every step of the k-th segment
+    values: Any  # array of the segments' values, [T, B] each
+
+
+class MetaStep:
+    """The meta-gradient of a rule on a family.
+
+    It holds compiled functions and no state: the same arguments give the same
+    results. It may be called in a graph, where all of it is one.
+
+    Args:
+        rule: see `training.rules.hierarchical`.
+        family: the problems.
+        count: B, instances side by side.
+        config: the settings.
+    """
+
+    def __init__(self, rule, family: Family, count: int, config: MetaConfig):
+        self.rule, self.family, self.count = rule, family, count
+        self.config = config
+        self.nursery = Nursery(rule, family, count, config)
+        self.unroll = Unroll(
+            rule,
+            family,
+            config.segment,
+            config.epsilon,
+            config.log_objective,
+            config.second_derivatives,
+            config.clip_step,
+            config.revival,
+            config.calm,
+        )
+        self._traced = Compiled(
+            kept(self._step, rule, family, count, config, STORED_BYTES)
+        )
+
+    def __call__(self, vector, trajectories: Trajectories, seed, mean_unrolls):
+        """Unrolls the instances further, and differentiates.
+
+        Args:
+            vector: meta-parameters [M].
+            trajectories: of this family. Finished ones are replaced first.
+            seed: of this meta-iteration.
+            mean_unrolls: of the new trajectories.
+
+        Returns:
+            The meta-gradient [M], the trajectories afterwards, `Statistics`.
+        """
+        return self.at_most(NO_LIMIT, vector, trajectories, seed, mean_unrolls)
+
+    def at_most(self, limit, vector, trajectories, seed, mean_unrolls):
+        """The same of an unroll of at most `limit` segments."""
+        mean = tf.convert_to_tensor(mean_unrolls, tf.float32)
+        seed, limit = draws.as_seed(seed), tf.convert_to_tensor(limit)
+        return self._traced(limit, vector, trajectories, seed, mean)
+
+    def _step(self, limit, vector, trajectories, seed, mean_unrolls):
+        number, between, renewing, disturbing, seed = self._plan(seed)
+        old = self.nursery.renew(trajectories, vector, renewing, mean_unrolls)
+        old = self.nursery.disturb(old, disturbing)
+        number, between = tf.minimum(number, limit), tf.minimum(between, limit)
+        return self._unroll(vector, old, seed, number, between)
+
+    def _plan(self, seed):
+        """Numbers of segments; seeds of renewal, disturbance and steps."""
+        first, second, *others = draws.split(seed, 5)
+        return (
+            lengths.segments(first, self.config),
+            lengths.segments_between(second, self.config),
+            *others,
+        )
+
+    def warm_up(self, vector):
+        """Compiles everything, on one segment, without any result."""
+        fresh = self.nursery.draw(vector, self.config.seed, 1.0)
+        # In the very function that is called later: others would compile anew,
+        # and keep programs of their own.
+        self.at_most(1, vector, fresh, 0, 1.0)
+
+    def _unroll(self, vector, old, seed, number, between):
+        """An unroll of `number` segments, back through it, and further."""
+        course = self._forward(vector, old, seed, number)
+        # Of each instance's log loss at every step, in their average.
+        share = 1.0 / tf.cast(self.config.segment * number, tf.float32)
+        everyone = tf.fill((self.count,), share)
+        back = self._back(vector, old, course, seed, number, everyone)
+
+        def without(largest):
+            # Instances whose derivatives are not finite are taken out. Zero
+            # weights do not do it alone, since zero times infinity is NaN:
+            # they also stand still where they once started.
+            keep = tf.math.is_finite(largest)
+            some = self._back(
+                vector, old, course, seed, number,
+                tf.where(keep, share, 0.0), keep,
+            )  # fmt: skip
+            return some, tf.reduce_sum(tf.cast(~keep, tf.int32))
+
+        back, dropped = tf.cond(
+            tf.reduce_all(tf.math.is_finite(back[0])),
+            lambda: (back, tf.constant(0)),
+            lambda: without(back[2]),
+        )
+        log_losses = course.values.concat()
+        log_losses = tf.ensure_shape(log_losses, (None, self.count))
+
+        def later(k, state, last):
+            segment = self._segment(vector, old, seed, number + k, state)
+            return k + 1, segment.state, segment.values[-1]
+
+        _, state, last = tf.while_loop(
+            lambda k, *_: k < between,
+            later,
+            (tf.constant(0), course.state, log_losses[-1]),
+            parallel_iterations=1,
+        )
+        return self._finish(
+            vector,
+            old,
+            state,
+            average_log_loss(log_losses, old.first),
+            last,
+            number,
+            between,
+            *back,
+            dropped,
+        )
+
+    def _segment(self, vector, old, seed, k, state):
+        """The k-th segment of the unroll, from the state before it."""
+        first = self.config.segment * k
+        return self.unroll.forward(vector, old.data, state, old.lr, seed, first)
+
+    def _forward(self, vector, old, seed, number) -> "Course":
+        """All segments, with what the way back needs."""
+        leaves = tf.nest.flatten(old.state)
+        size = sum(x.dtype.size * x.shape.num_elements() for x in leaves)
+        room = max(1, int(STORED_BYTES / (size * self.config.segment)))
+
+        def arrays(size, *before):
+            return [
+                tf.TensorArray(
+                    leaf.dtype, size, clear_after_read=False,
+                    element_shape=(*before, *leaf.shape),
+                )
+                for leaf in leaves
+            ]  # fmt: skip
+
+        def write(arrays, k, values):
+            pairs = zip(arrays, values, strict=True)
+            return [array.write(k, value) for array, value in pairs]
+
+        def body(k, state, starts, kept, values):
+            segment = self._segment(vector, old, seed, k, state)
+            return (
+                k + 1,
+                segment.state,
+                write(starts, k, tf.nest.flatten(state)),
+                # Those that have no room overwrite each other.
+                write(kept, tf.minimum(k, room), segment.states),
+                values.write(k, segment.values),
+            )
+
+        steps = self.config.segment
+        _, state, starts, kept, values = tf.while_loop(
+            lambda k, *_: k < number,
+            body,
+            (
+                tf.constant(0),
+                old.state,
+                arrays(number),
+                arrays(tf.minimum(number, room) + 1, steps),
+                tf.TensorArray(
+                    tf.float32, number, element_shape=(steps, self.count)
+                ),
+            ),
+            parallel_iterations=1,
+        )
+
+        def states(k):
+            """Of the k-th segment before every step, leaf by leaf."""
+
+            def again():
+                start = [array.read(k) for array in starts]
+                start = tf.nest.pack_sequence_as(old.state, start)
+                return self._segment(vector, old, seed, k, start).states
+
+            return tf.cond(
+                k < room, lambda: [array.read(k) for array in kept], again
+            )
+
+        return Course(state, states, values)
+
+    def _back(self, vector, old, course, seed, number, weight, keep=None):
+        """All segments, from the last to the first.
+
+        Args:
+            vector: meta-parameters.
+            old: the trajectories before the unroll.
+            course: from `_forward`.
+            seed: of the unroll.
+            number: of segments.
+            weight: of each instance's values, [B].
+            keep: instances that move, [B]; None is all.
+        """
+        total = self.config.segment * number
+        benign = tf.nest.flatten(self.nursery.begin(vector, old.data))
+
+        def body(left, gradient, cotangent, largest, clipped):
+            k = left - 1
+            states = course.states(k)
+            if keep is not None:
+                states = [
+                    tf.where(keep, x, start[None])
+                    for x, start in zip(states, benign, strict=True)
+                ]
+            first = self.config.segment * k
+            shares = lengths.shares(
+                first + tf.range(self.config.segment),
+                total,
+                self.config.foresight,
+            )
+            extra, cotangent, norm, number = self.unroll.backward(
+                vector, old.data, states, old.lr, seed, first, cotangent,
+                weight, shares,
+            )  # fmt: skip
+            return (
+                k,
+                gradient + extra,
+                cotangent,
+                tf.maximum(largest, norm),
+                clipped + number,
+            )
+
+        _, *back = tf.while_loop(
+            lambda left, *_: left > 0,
+            body,
+            (
+                number,
+                tf.zeros_like(vector),
+                tf.nest.map_structure(tf.zeros_like, course.state),
+                tf.zeros((self.count,)),
+                tf.zeros((self.count,), tf.int32),
+            ),
+            parallel_iterations=1,
+        )
+        return tuple(back)
+
+    def _finish(
+        self, vector, old, state, meta_losses, last, number, between,
+        gradient, cotangent, largest, clipped, dropped,
+    ):  # fmt: skip
+        """The mean meta-gradient, the new trajectories and the statistics."""
+        gradient += self._start_product(vector, old, cotangent)
+        steps = tf.cast(self.count * self.config.segment * number, tf.float32)
+        finite = tf.reduce_all(tf.math.is_finite(gradient))
+        gradient /= self.count
+        gradient = tf.where(finite, gradient, tf.zeros_like(gradient))
+        final = last - old.first
+        lost = ~(final < DIVERGED)
+        new = old._replace(
+            state=state,
+            age=old.age + 1,
+            left=tf.where(lost, 0, old.left - 1),
+        )
+        statistics = Statistics(
+            meta_loss=tf.reduce_mean(meta_losses),
+            final=tf.reduce_mean(final),
+            segments=number,
+            between=between,
+            age=tf.reduce_mean(tf.cast(old.age, tf.float32)),
+            norm=tf.norm(gradient),
+            sensitivity=tf.sort(largest)[self.count // 2],
+            clipped=tf.cast(tf.reduce_sum(clipped), tf.float32) / steps,
+            dropped=tf.where(finite, dropped, self.count),
+            diverged=tf.reduce_sum(tf.cast(lost, tf.int32)),
+            step_length=tf.reduce_mean(self.rule.step_length(state)),
+        )
+        return gradient, new, statistics
+
+    def _start_product(self, vector, old, cotangent):
+        """Meta-gradient through the initial state of fresh instances."""
+        with tf.GradientTape() as tape:
+            tape.watch(vector)
+            state = self.nursery.begin(vector, old.data)
+        fresh = old.age == 0
+        pairs = [
+            (x, tf.where(fresh, bar, tf.zeros_like(bar)))
+            for x, bar in zip(
+                tf.nest.flatten(state), tf.nest.flatten(cotangent), strict=True
+            )
+            if x.dtype.is_floating
+        ]
+        return tape.gradient(
+            [x for x, _ in pairs],
+            vector,
+            output_gradients=[bar for _, bar in pairs],
+            unconnected_gradients=tf.UnconnectedGradients.ZERO,
+        )

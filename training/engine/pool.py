@@ -1,0 +1,105 @@
+"""The pool: problems on the way, each of its own age."""
+
+from typing import Any, NamedTuple
+
+import tensorflow as tf
+
+from problems import draws
+from problems.family import Family
+from training.engine import lengths
+from training.engine.compiled import Compiled
+from training.engine.config import MetaConfig
+from training.engine.objective import log_loss
+from training.kept_graphs import kept
+
+DISTURBANCE = (-6.0, 1.0)
+"""Range of changes of the log step lengths: further down, where progress stops,
+than up, where little is needed to blow up."""
+
+
+class Trajectories(NamedTuple):
+    """B instances of a family, being trained by a rule."""
+
+    data: Any  # of the family, instances on the first axis
+    state: Any  # of the rule, instances on the last axis
+    lr: Any  # initial learning rates, [B]
+    first: Any  # log(l(theta^0) + epsilon), [B]
+    age: Any  # unrolls so far, [B]
+    left: Any  # unrolls to come, [B]; 0 or less: to be replaced
+
+
+class Nursery:
+    """Draws new trajectories of one family.
+
+    Args:
+        rule: see `training.rules.hierarchical`.
+        family: the problems.
+        count: B.
+        config: lengths and learning rates.
+    """
+
+    def __init__(self, rule, family: Family, count: int, config: MetaConfig):
+        self.rule, self.family, self.count = rule, family, count
+        self.config = config
+        self._draw_traced = Compiled(
+            kept(self._draw, rule, family, count, config)
+        )
+
+    def begin(self, vector, data):
+        """The state before the first step, of fresh instances."""
+        theta = self.family.flatten(self.family.start(data))
+        meta = self.rule.unpack(vector)
+        return self.rule.initial_state(meta, self.family.sizes, theta)
+
+    def draw(self, vector, seed, mean_unrolls: float) -> Trajectories:
+        """B new trajectories."""
+        mean = tf.convert_to_tensor(mean_unrolls, tf.float32)
+        return self._draw_traced(vector, draws.as_seed(seed), mean)
+
+    def renew(self, old: Trajectories, vector, seed, mean_unrolls: float):
+        """Finished trajectories are replaced by new ones."""
+        return tf.cond(
+            tf.reduce_min(old.left) > 0,
+            lambda: old,
+            lambda: self._replace(old, self.draw(vector, seed, mean_unrolls)),
+        )
+
+    def disturb(self, old: Trajectories, seed) -> Trajectories:
+        """Some of those that are under way get other step lengths."""
+        if not self.config.disturbed:
+            return old
+        first, second = draws.split(seed, 2)
+        chosen = draws.uniform(first, (self.count,)) < self.config.disturbed
+        change = draws.uniform(second, (self.count,), *DISTURBANCE)
+        change = tf.where(chosen & (old.age > 0), change, 0.0)
+        return old._replace(state=self.rule.lengthened(old.state, change))
+
+    def _draw(self, vector, seed, mean_unrolls):
+        first, second, third = draws.split(seed, 3)
+        data = self.family.draw(first, self.count)
+        start = self.family.start(data)
+        return Trajectories(
+            data,
+            self.begin(vector, data),
+            lengths.rates(second, self.count, self.config),
+            log_loss(self.family.full_loss(data, start), self.config.epsilon),
+            tf.zeros((self.count,), tf.int32),
+            lengths.unrolls(third, self.count, mean_unrolls, self.config),
+        )
+
+    @staticmethod
+    def _replace(old: Trajectories, new: Trajectories) -> Trajectories:
+        done = old.left <= 0
+
+        def first_axis(fresh, kept):
+            shape = (-1,) + (1,) * (len(fresh.shape) - 1)
+            return tf.where(tf.reshape(done, shape), fresh, kept)
+
+        def last_axis(fresh, kept):
+            return tf.where(done, fresh, kept)
+
+        return Trajectories(
+            tf.nest.map_structure(first_axis, new.data, old.data),
+            tf.nest.map_structure(last_axis, new.state, old.state),
+            *(last_axis(a, b) for a, b in zip(new[2:], old[2:], strict=True)),
+        )

@@ -1,0 +1,260 @@
+"""A fixed segment of steps on B instances, and back through it.
+
+`forward` runs the segment and keeps the state before every step. `backward`
+goes through it in reverse, one step at a time: it computes the step again and
+its vector-Jacobian product. So two compilations serve unrolls of any length,
+and memory holds the states alone.
+"""
+
+import math
+from typing import Any, NamedTuple
+
+import tensorflow as tf
+
+from problems.family import Family
+from training.engine.compiled import Compiled
+from training.engine.objective import log_loss, unsolved
+from training.engine.sensitivity import sensitivity
+
+
+class Segment(NamedTuple):
+    """What `forward` returns."""
+
+    state: Any  # after the last step
+    states: list  # leaves of the state before every step, [T, ...], if kept
+    values: Any  # of the objective after every step, [T, B]
+    losses: Any  # full losses after every step, [T, B]
+
+
+class Unroll:
+    """The two compiled functions of a rule on a family.
+
+    Args:
+        rule: see `training.rules.hierarchical`.
+        family: the problems.
+        steps: T, of the segment.
+        epsilon: of Equation 14.
+        log_objective: minimise the average log loss rather than the loss.
+        second_derivatives: whether gradients depend on the parameters, when
+            differentiated (section 4.3).
+        clip_step: largest `sensitivity` of one instance; 0 does not clip.
+        revival: weight of the rule's `exhaustion` in the objective, where a
+            problem is `unsolved`.
+        calm: weight of its `restlessness`, where it is not.
+        keep_states: whether `forward` keeps what `backward` needs.
+    """
+
+    def __init__(
+        self,
+        rule,
+        family: Family,
+        steps: int,
+        epsilon: float = 1e-10,
+        log_objective: bool = True,
+        second_derivatives: bool = True,
+        clip_step: float = 0.0,
+        revival: float = 0.0,
+        calm: float = 0.0,
+        keep_states: bool = True,
+    ):
+        self.rule, self.family, self.steps = rule, family, steps
+        self._epsilon, self._log = epsilon, log_objective
+        self._second, self._clip = second_derivatives, clip_step
+        self._revival, self._calm = revival, calm
+        self._keep_states = keep_states
+        self.forward = Compiled(self._forward, xla=True)
+        self.backward = Compiled(self._backward, xla=True)
+
+    def step(self, meta, data, state, lr, seed, number):
+        """One step of the problem's training.
+
+        Args:
+            meta: meta-parameters, unpacked.
+            data: of the instances.
+            state: of the rule.
+            lr: initial learning rates, [B].
+            seed: of the unroll.
+            number: of the step within it.
+
+        Returns:
+            The new state.
+        """
+        rule, family = self.rule, self.family
+        batch = family.batch(data, seed, number)
+        attended = family.unflatten(rule.attended(state))
+        _, gradient = family.loss_and_gradient(data, attended, batch)
+        gradient = family.flatten(gradient)
+        if not self._second:
+            gradient = tf.stop_gradient(gradient)
+        return rule.step(meta, family.sizes, state, gradient, lr)
+
+    def value(self, data, state):
+        """The objective's value and the full loss at theta, [B] each."""
+        theta = self.family.unflatten(self.rule.point(state))
+        loss = self.family.full_loss(data, theta)
+        value = log_loss(loss, self._epsilon) if self._log else loss
+        # Where a problem is solved, nothing speaks against longer steps but
+        # what follows much later: losses that come back.
+        weight = unsolved(loss)
+        if self._revival:
+            dead = self.rule.exhaustion(state)
+            value += self._revival * weight * dead
+        if self._calm:
+            restless = self.rule.restlessness(self.family.sizes, state)
+            value += self._calm * (1.0 - weight) * restless
+        return value, loss
+
+    def _forward(self, vector, data, state, lr, seed, first) -> Segment:
+        meta = self.rule.unpack(vector)
+        leaves = tf.nest.flatten(state)
+        count = lr.shape[0]
+
+        def array(like):
+            return tf.TensorArray(
+                like.dtype, size=self.steps, element_shape=like.shape
+            )
+
+        def body(n, leaves, kept, values, losses):
+            pairs = zip(kept, leaves, strict=self._keep_states)
+            kept = [one.write(n, leaf) for one, leaf in pairs]
+            state_n = tf.nest.pack_sequence_as(state, leaves)
+            new = self.step(meta, data, state_n, lr, seed, first + n)
+            value, loss = self.value(data, new)
+            return (
+                n + 1,
+                tf.nest.flatten(new),
+                kept,
+                values.write(n, value),
+                losses.write(n, loss),
+            )
+
+        number = tf.zeros((count,))
+        _, leaves, kept, values, losses = tf.while_loop(
+            lambda n, *_: n < self.steps,
+            body,
+            (
+                tf.constant(0),
+                leaves,
+                [array(leaf) for leaf in leaves if self._keep_states],
+                array(number),
+                array(number),
+            ),
+            maximum_iterations=self.steps,
+        )
+        return Segment(
+            tf.nest.pack_sequence_as(state, leaves),
+            [one.stack() for one in kept],
+            values.stack(),
+            losses.stack(),
+        )
+
+    def _backward(
+        self, vector, data, states, lr, seed, first, cotangent, weight, shares
+    ):
+        """Vector-Jacobian product of the segment.
+
+        Args:
+            vector: meta-parameters [M].
+            data: of the instances.
+            states: from `forward`.
+            lr: initial learning rates, [B].
+            seed: that `forward` was given.
+            first: that `forward` was given.
+            cotangent: of the state after the segment.
+            weight: of each instance's values, [B].
+            shares: of every step's own derivative in the meta-gradient, [T].
+
+        Returns:
+            The meta-gradient [M], the cotangent of the state before the
+            segment, each instance's largest `sensitivity` (before clipping),
+            and its number of clipped steps [B].
+        """
+        with tf.GradientTape() as unpacking:
+            unpacking.watch(vector)
+            meta = self.rule.unpack(vector)
+        numbers = tf.nest.flatten(meta)
+        arrays = [
+            tf.TensorArray(
+                x.dtype, size=self.steps, element_shape=x.shape[1:]
+            ).unstack(x)
+            for x in states
+        ]
+        floating = [x.dtype.is_floating for x in states]
+
+        def only_floating(leaves):
+            pairs = zip(leaves, floating, strict=True)
+            return [leaf for leaf, keep in pairs if keep]
+
+        def as_state(leaves):
+            """Floating leaves in their places, None for the others."""
+            left = iter(leaves)
+            full = [next(left) if keep else None for keep in floating]
+            return tf.nest.pack_sequence_as(cotangent, full)
+
+        def body(back, bar, gradient, largest, clipped):
+            n = self.steps - 1 - back
+            leaves = [one.read(n) for one in arrays]
+            old = tf.nest.pack_sequence_as(cotangent, leaves)
+            inputs = only_floating(leaves)
+            with tf.GradientTape() as tape:
+                tape.watch((inputs, numbers))
+                new = self.step(
+                    tf.nest.pack_sequence_as(meta, numbers),
+                    data,
+                    old,
+                    lr,
+                    seed,
+                    first + n,
+                )
+            outputs = only_floating(tf.nest.flatten(new))
+            with tf.GradientTape() as tape_of_value:
+                tape_of_value.watch(outputs)
+                value, _ = self.value(data, as_state(outputs))
+            own = tape_of_value.gradient(
+                value,
+                outputs,
+                output_gradients=weight,
+                unconnected_gradients=tf.UnconnectedGradients.ZERO,
+            )
+            bar = [a + b for a, b in zip(bar, own, strict=True)]
+            norm = sensitivity(self.rule, old, new, as_state(bar))
+            # Explicit, since a maximum of NaN and a number may be the number.
+            norm = tf.where(tf.math.is_finite(norm), norm, math.inf)
+            if self._clip:
+                factor = tf.minimum(1.0, self._clip / (norm + 1e-30))
+                bar = [leaf * factor for leaf in bar]
+                clipped += tf.cast(factor < 1.0, tf.int32)
+            bar, extra = tape.gradient(
+                outputs,
+                (inputs, numbers),
+                output_gradients=bar,
+                unconnected_gradients=tf.UnconnectedGradients.ZERO,
+            )
+            share = shares[n]
+            gradient = [
+                a + share * b for a, b in zip(gradient, extra, strict=True)
+            ]
+            return back + 1, bar, gradient, tf.maximum(largest, norm), clipped
+
+        _, bar, gradient, largest, clipped = tf.while_loop(
+            lambda back, *_: back < self.steps,
+            body,
+            (
+                tf.constant(0),
+                only_floating(tf.nest.flatten(cotangent)),
+                [tf.zeros_like(leaf) for leaf in numbers],
+                tf.zeros_like(weight),
+                tf.zeros(weight.shape, tf.int32),
+            ),
+            maximum_iterations=self.steps,
+        )
+        left = iter(bar)
+        cotangent = tf.nest.map_structure(
+            lambda x: next(left) if x.dtype.is_floating else x, cotangent
+        )
+        # What a step multiplies by is made of the vector once, and its
+        # derivatives go back to the vector once.
+        gradient = unpacking.gradient(
+            numbers, vector, output_gradients=gradient
+        )
+        return gradient, cotangent, largest, clipped

@@ -1,0 +1,1 @@
+"""Optimizers compared on problems and networks not trained on."""

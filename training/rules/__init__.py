@@ -1,0 +1,1 @@
+"""What can be unrolled: learned and hand-designed optimizers."""

@@ -1,0 +1,178 @@
+"""Update rules that can be meta-trained, behind one small interface.
+
+A rule is a frozen value. Its state is a nest of tensors whose last axis is that
+of the B instances; what `point` and `attended` return is [B, N].
+"""
+
+import dataclasses
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from hrnn_opt.rule import meta_parameters, products
+from hrnn_opt.rule import step as rule
+from hrnn_opt.rule.config import RuleConfig
+from hrnn_opt.rule.segments import Segments
+
+DEAD, CALM = -6.0, -3.0
+"""Log step lengths, relative to the initial learning rate: below the one steps
+have died, below the other they may stay on a problem that is solved."""
+
+
+class HierarchicalState(NamedTuple):
+    """State of the hierarchical RNN on B instances."""
+
+    theta: Any  # [N, B]
+    phi: Any  # [N, B]
+    memory: rule.RuleState
+
+
+def _fill(record, old, new):
+    """`new` for `old` in a record of records: None is a leaf to `tf.nest`."""
+    if isinstance(record, tuple) and hasattr(record, "_fields"):
+        return type(record)(*(_fill(value, old, new) for value in record))
+    is_old = record is old or (isinstance(record, tuple) and record == old)
+    return new if is_old else record
+
+
+@tf.custom_gradient
+def _transpose(x):
+    """[B, N] to [N, B], by a product that XLA cannot fuse with what follows.
+
+    Fused with the sums that its derivative ends in, a plain transpose takes
+    as long as three of the rule's matrix products. What is not finite stays
+    out of the product, where it would reach all instances, and makes all of
+    its own instance NaN.
+    """
+    one = tf.eye(x.shape[0], dtype=x.dtype)
+
+    def back(bar):
+        usable, whole = _apart(bar, 0)
+        product = tf.matmul(one, usable, transpose_b=True)
+        return tf.where(tf.transpose(whole), product, math.nan)
+
+    usable, whole = _apart(x, 1)
+    product = tf.matmul(usable, one, transpose_a=True)
+    return tf.where(tf.transpose(whole), product, math.nan), back
+
+
+def _apart(x, axis: int):
+    """Finite entries, else 0, and which instances have no others."""
+    finite = tf.math.is_finite(x)
+    whole = tf.reduce_all(finite, axis, keepdims=True)
+    return tf.where(finite, x, 0.0), whole
+
+
+@dataclasses.dataclass(frozen=True)
+class Hierarchical:
+    """The paper's rule.
+
+    Args:
+        config: its features.
+    """
+
+    config: RuleConfig = RuleConfig()
+
+    def initial_meta(self, seed: int) -> np.ndarray:
+        """Untrained meta-parameters, [M]."""
+        return meta_parameters.initial_vector(self.config, seed)
+
+    def unpack(self, meta):
+        """The meta-parameters [M] as the nest that the functions here take."""
+        return _fill(products.from_vector(self.config, meta), None, ())
+
+    def initial_state(self, meta, sizes, theta) -> HierarchicalState:
+        """State before the first step from theta [B, N].
+
+        Args:
+            meta: from `unpack`.
+            sizes: number of parameters of each tensor.
+            theta: parameters, tensors one after another.
+        """
+        memory = rule.initial_state(
+            self.config,
+            _fill(meta, (), None),
+            Segments(sizes),
+            (theta.shape[0],),
+        )
+        theta = tf.transpose(theta)
+        return HierarchicalState(theta, theta, _fill(memory, None, ()))
+
+    def step(self, meta, sizes, state, gradient, lr) -> HierarchicalState:
+        """State after one step, with the gradient [B, N] at `attended`."""
+        theta, phi, memory = rule.step(
+            self.config,
+            _fill(meta, (), None),
+            Segments(sizes),
+            _fill(state.memory, (), None),
+            state.theta,
+            state.phi,
+            _transpose(gradient),
+            lr,
+        )
+        return HierarchicalState(theta, phi, _fill(memory, None, ()))
+
+    def point(self, state):
+        """Parameters theta that Equation 14 looks at, [B, N]."""
+        return tf.transpose(state.theta)
+
+    def attended(self, state):
+        """Parameters phi at which the next gradient is taken, [B, N]."""
+        return tf.transpose(state.phi)
+
+    def memory(self, state):
+        """Leaves without a unit: those of the RNNs and of the step lengths.
+
+        Derivatives in them can be compared between problems, which those in
+        parameters of any scale cannot.
+        """
+        param, shared = state.memory.param, state.memory.shared
+        return (param.h, param.eta_bar, shared)
+
+    def step_length(self, state):
+        """Mean of eta_bar, the log step length relative to lr, [B]."""
+        if not tf.is_tensor(state.memory.param.eta_bar):
+            return tf.zeros(state.theta.shape[-1:])
+        return tf.reduce_mean(state.memory.param.eta_bar, axis=(0, 1, 2))
+
+    def lengthened(self, state, change):
+        """The state with `change` [B] added to all log step lengths."""
+        param = state.memory.param
+        if not tf.is_tensor(param.eta_bar):
+            return state
+        param = param._replace(eta_bar=param.eta_bar + change)
+        return state._replace(memory=state.memory._replace(param=param))
+
+    def exhaustion(self, state):
+        """How far log step lengths are below -6, mean over parameters, [B].
+
+        Where shorter steps still help, they lower the log loss by more than a
+        small multiple of this; where they do not, no derivative of the loss
+        would ever tell that longer ones are missing.
+        """
+        eta_bar = state.memory.param.eta_bar
+        if not tf.is_tensor(eta_bar):
+            return self.step_length(state)
+        return tf.reduce_mean(tf.nn.relu(DEAD - eta_bar), axis=(0, 1, 2))
+
+    def restlessness(self, sizes, state):
+        """Half the squared excess of those above -3, mean over tensors, [B].
+
+        Where a problem is solved, steps are of no use, and in a network they
+        bring losses back, thousands of steps later, when a few parameters
+        (of a bias) have lengthened theirs. No derivative reaches so far. Each
+        tensor counts alike: in a mean over parameters ten of five thousand
+        would be lost.
+        """
+        eta_bar = state.memory.param.eta_bar
+        if not tf.is_tensor(eta_bar):
+            return self.step_length(state)
+        segments = Segments(sizes)
+        squares = segments.total(tf.nn.relu(eta_bar - CALM) ** 2)
+        return 0.5 * tf.reduce_mean(segments.divide_by_sizes(squares), (0, 1))
+
+    def skipped(self, state):
+        """Steps skipped for a gradient that was not finite, [B]."""
+        return state.memory.skipped

@@ -1,0 +1,1 @@
+"""Meta-training on one machine: the run, its folder, its log."""
