@@ -11,12 +11,12 @@ import keras
 from keras import ops
 
 from hrnn_opt import backend, persistence
-from hrnn_opt.chosen_weights import resolve, why_not_loadable
-from hrnn_opt.model import guard_words, replicas
+from hrnn_opt.model import guard_warnings, replicas
 from hrnn_opt.model.attended import Attended
-from hrnn_opt.model.guard import Guard
+from hrnn_opt.model.guard import RollbackGuard
 from hrnn_opt.model.model_update import Target, update_model
 from hrnn_opt.model.slots import STATE_DTYPES, Slots
+from hrnn_opt.weights_resolver import resolve, why_not_loadable
 
 LEARNING_RATE = 0.02
 """Ten times what one gives Adam: the shipped weights take back what was too
@@ -106,7 +106,7 @@ class HierarchicalRNN(Attended, keras.optimizers.Optimizer):
             )
         self.state_dtype = state_dtype
         self.guard, self.guarded_by_callback = guard, False
-        self._told_of_guard, self._told_handovers = False, 0
+        self._told_of_guard, self._told_rollbacks = False, 0
         self._missing_weights = None
         self._slots = None
         self.swapped_by_callback = False
@@ -135,18 +135,18 @@ class HierarchicalRNN(Attended, keras.optimizers.Optimizer):
         return int(backend.read(self._slots.skipped)) if self.built else 0
 
     @property
-    def handovers(self) -> int:
+    def rollbacks(self) -> int:
         """Times that the guard went back; from the first on, steps are those
         of `hrnn_opt.rule.fallback`."""
         guarded = self.built and self.guard
-        return int(backend.read(self._slots.guard.handovers)) if guarded else 0
+        return int(backend.read(self._slots.guard.rollbacks)) if guarded else 0
 
     @property
-    def handed_over_at(self) -> int | None:
+    def first_rollback_at(self) -> int | None:
         """Iterations made when the learned rule failed; None if it has not."""
-        if not self.handovers:
+        if not self.rollbacks:
             return None
-        return int(backend.read(self._slots.guard.handed_over_at))
+        return int(backend.read(self._slots.guard.first_rollback_at))
 
     def watch(self, loss, steps=1):
         """Tells the guard a loss, in your own loop, after `apply`.
@@ -165,9 +165,9 @@ class HierarchicalRNN(Attended, keras.optimizers.Optimizer):
                 f"built={self.built}"
             )
         self.guarded_by_callback = True
-        Guard(self).watch(loss, steps)
+        RollbackGuard(self).watch(loss, steps)
         if backend.executing_eagerly():
-            guard_words.warn_of_handovers(self)
+            guard_warnings.warn_of_rollbacks(self)
 
     # One step.
 
@@ -187,13 +187,13 @@ class HierarchicalRNN(Attended, keras.optimizers.Optimizer):
                 with keras.name_scope(self.name):
                     self.build(trainable_variables)
         self._warn_of_missing_swap()
-        guard_words.warn_of_missing(self)
+        guard_warnings.warn_of_missing(self)
         super().apply(grads, trainable_variables)
         for t, variable in self._constrained(grads, trainable_variables):
             variable.assign(self._shifted(variable, t, 1))
         if backend.executing_eagerly():
             self._warn_of_skips()
-            guard_words.warn_of_handovers(self)
+            guard_warnings.warn_of_rollbacks(self)
 
     def _backend_apply_gradients(self, grads, trainable_variables):
         """As in Keras, which goes on to apply constraints: to theta."""
@@ -239,7 +239,7 @@ class HierarchicalRNN(Attended, keras.optimizers.Optimizer):
             step = backend.read(self._iterations)
             update_model(self.config, self._slots, targets, idle, lr, step)
         if targets and self.guard:
-            Guard(self).after_step()
+            RollbackGuard(self).after_step()
 
     def _apply_weight_decay(self, variables):
         """Nothing here: theta decays as part of the step."""
@@ -279,7 +279,7 @@ class HierarchicalRNN(Attended, keras.optimizers.Optimizer):
         if self.built and backend.has_value(self._slots.holds_theta):
             self.swap_to_theta()
             self._warn_of_skips()
-            guard_words.warn_of_handovers(self)
+            guard_warnings.warn_of_rollbacks(self)
         super().finalize_variable_values(var_list)
 
     def _warn_of_missing_swap(self):
@@ -362,7 +362,7 @@ class HierarchicalRNN(Attended, keras.optimizers.Optimizer):
         if guarded and not self.guard:
             raise ValueError(
                 f"The saved state of optimizer '{self.name}' is that of "
-                "guard=True, and may have been handed over to other steps. "
+                "guard=True, and may have gone on with other steps. "
                 f"Received: guard={self.guard}"
             )
         starts = self.guard and not guarded and self.built

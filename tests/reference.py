@@ -288,7 +288,7 @@ class ReferenceOptimizer:
             return [0.0] * len(self.theta)
         return [eta_bar.mean() for eta_bar in self.eta_bar]
 
-    def hand_over(self, thetas, log_lengths):
+    def roll_back(self, thetas, log_lengths):
         """Back to these points; from now on steps are `fallback_step`."""
         self.log_lengths = log_lengths
         for t, theta in enumerate(thetas):

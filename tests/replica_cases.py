@@ -13,7 +13,7 @@ import tensorflow as tf
 from hrnn_opt import HierarchicalRNN
 from hrnn_opt.callbacks import AttentionSwap
 from tests import replica_worker
-from tests.twins import draw_gradients, new_variables, weights_file
+from tests.reference_pair import draw_gradients, new_variables, weights_file
 from tests.worker_processes import free_port
 from training import replicas
 from training.imagenet.files import Checkpoints

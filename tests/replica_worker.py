@@ -82,7 +82,7 @@ def train_guarded(strategy, weights):
         for watched in (1.0, 1.0, float("nan"), 1.0):
             logs = loop.train(batches, 4)
             loop.optimizer.watch(watched, 4)
-    return ending(loop, logs | {"handovers": loop.optimizer.handovers})
+    return ending(loop, logs | {"rollbacks": loop.optimizer.rollbacks})
 
 
 def run(strategy, weights) -> dict[str, list]:

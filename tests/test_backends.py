@@ -18,7 +18,7 @@ import pytest
 from tests import backend_cases
 from tests.backend_cases import BAD, FEATURES, LARGE, SHAPES, TRACED
 from tests.reference import ReferenceOptimizer
-from tests.twins import weights_file
+from tests.reference_pair import weights_file
 
 OTHERS = ("jax", "torch")
 ROOT = pathlib.Path(__file__).parent.parent

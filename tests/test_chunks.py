@@ -6,7 +6,7 @@ import pytest
 
 from hrnn_opt import HierarchicalRNN, weights
 from hrnn_opt.model import chunks, kernels
-from tests.twins import Twins, weights_file
+from tests.reference_pair import ReferencePair, weights_file
 
 RNG = np.random.default_rng(0)
 SIZES = {
@@ -97,12 +97,12 @@ FEW = [(20, 5), (3,), (8, 8), ()]
 MANY = [(30, 20), (3,), ()]
 
 
-def new_twins(path, shapes, **kwargs):
+def new_pair(path, shapes, **kwargs):
     variables = [
         keras.Variable(RNG.normal(size=s), dtype="float64", name=f"v{k}")
         for k, s in enumerate(shapes)
     ]
-    return Twins(path, variables=variables, **kwargs)
+    return ReferencePair(path, variables=variables, **kwargs)
 
 
 def draw(shapes, steps):
@@ -118,26 +118,26 @@ def test_split_tensors_move_like_whole_ones(piece, path, mode, shapes):
     piece(64)
     sizes = tuple(int(np.prod(s)) for s in shapes)
     assert chunks.plan(sizes, one_program=True).mapped == (shapes is MANY)
-    twins = new_twins(
+    pair = new_pair(
         path, shapes, mode=mode, weight_decay=0.5,
         reference={"weight_decay": 0.5},
     )  # fmt: skip
     first, bad, *rest = draw(shapes, 4)
     bad[0][-1, -1] = np.nan
-    twins.run([first, bad, *rest[:1]])
-    twins.optimizer.swap_to_theta()
-    twins.reference.to_theta()
-    twins.check()
-    twins.run(rest[1:])
-    assert len(twins.optimizer._slots.states[0]) == -(-sizes[0] // 64)
+    pair.run([first, bad, *rest[:1]])
+    pair.optimizer.swap_to_theta()
+    pair.reference.to_theta()
+    pair.check()
+    pair.run(rest[1:])
+    assert len(pair.optimizer._slots.states[0]) == -(-sizes[0] // 64)
 
 
 def test_split_tensor_without_gradient_rests(piece, path):
     piece(64)
-    twins = new_twins(path, FEW)
+    pair = new_pair(path, FEW)
     all_gradients = draw(FEW, 3)
     all_gradients[1][0] = None
-    twins.run(all_gradients)
+    pair.run(all_gradients)
 
 
 def traces(config):
@@ -159,11 +159,11 @@ def test_many_tensors_need_few_programs(piece, tmp_path, mode, shapes, most):
     config = weights.load(path).config
     before = traces(config)
     variables = [keras.Variable(RNG.normal(size=s)) for s in shapes]
-    twins = Twins(path, mode=mode, variables=variables)
-    assert isinstance(twins.optimizer, HierarchicalRNN)
+    pair = ReferencePair(path, mode=mode, variables=variables)
+    assert isinstance(pair.optimizer, HierarchicalRNN)
     counts = []
     for gradients in draw(shapes, 3):
-        twins.step_optimizer(gradients)
+        pair.step_optimizer(gradients)
         counts.append(traces(config))
     assert counts[0] == counts[2]
     for now, then in zip(counts[0], before, strict=True):

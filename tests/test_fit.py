@@ -9,8 +9,8 @@ import pytest
 import tensorflow as tf
 
 from hrnn_opt import HierarchicalRNN, callbacks
+from tests.reference_pair import ReferencePair, weights_file
 from tests.test_resuming import X, Y, everything, fit, new, new_model, train
-from tests.twins import Twins, weights_file
 
 MISSING = "HierarchicalRNN trains at"
 
@@ -81,11 +81,11 @@ def close_to_an_ulp(some, others, also):
 def fit_like_reference(path, rates, compiled, *others):
     """Fits both for one epoch a rate, and compares all state."""
     model = new_model(keras.optimizers.SGD())
-    twins = Twins(path, rates[0], variables=model.trainable_variables)
+    pair = ReferencePair(path, rates[0], variables=model.trainable_variables)
     other = keras.models.clone_model(model)
-    model.compile(twins.optimizer, "mse", **compiled)
+    model.compile(pair.optimizer, "mse", **compiled)
     fit(model, 0, len(rates), *others)
-    reference = twins.reference
+    reference = pair.reference
     for rate in rates:
         reference.learning_rate = rate
         for k in range(0, 16, 4):
@@ -95,7 +95,7 @@ def fit_like_reference(path, rates, compiled, *others):
                 loss = tf.reduce_mean(errors**2)
             reference.apply(tape.gradient(loss, other.trainable_variables))
     reference.to_theta()
-    twins.check(1e-8)
+    pair.check(1e-8)
 
 
 @pytest.mark.parametrize(

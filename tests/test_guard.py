@@ -9,8 +9,13 @@ from hrnn_opt import HierarchicalRNN, callbacks, weights
 from hrnn_opt.model import guard
 from hrnn_opt.rule import meta_parameters
 from hrnn_opt.rule.config import RuleConfig
+from tests.reference_pair import (
+    BIAS,
+    ReferencePair,
+    draw_gradients,
+    weights_file,
+)
 from tests.test_resuming import WAYS, everything, fit, new, new_model, train
-from tests.twins import BIAS, Twins, draw_gradients, weights_file
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:HierarchicalRNN trains at"),
@@ -65,10 +70,10 @@ def test_unbroken_run_is_the_same(path, jit_compile):
         return model
 
     watched, plain = run(guard=True), run()
-    assert watched.optimizer.handovers == 0
+    assert watched.optimizer.rollbacks == 0
     assert int(state(watched.optimizer).points) == 1 + 6
     assert int(state(watched.optimizer).intervals) == 6
-    assert watched.optimizer.handed_over_at is None
+    assert watched.optimizer.first_rollback_at is None
     for a, b in zip(everything(plain), everything(watched), strict=False):
         np.testing.assert_array_equal(a, b)
 
@@ -107,7 +112,7 @@ def test_good_point_is_one_interval_back():
 def test_steps_after_a_failure_follow_the_reference(tmp_path, mode, ablation):
     path = weights_file(tmp_path, **ablation)
     features = {"weight_decay": 0.5, "ema_momentum": 0.75}
-    twins = Twins(
+    pair = ReferencePair(
         path,
         mode=mode,
         guard=True,
@@ -117,24 +122,24 @@ def test_steps_after_a_failure_follow_the_reference(tmp_path, mode, ablation):
     )
     gradients = draw_gradients(24)
     for k in range(8):
-        twins.run(gradients[k : k + 1])
-        twins.optimizer.watch(1.0)
+        pair.run(gradients[k : k + 1])
+        pair.optimizer.watch(1.0)
         if k == 3:
-            good = [theta.copy() for theta in twins.reference.theta]
-            lengths = twins.reference.mean_log_lengths()
-    twins.run(gradients[8:12])
+            good = [theta.copy() for theta in pair.reference.theta]
+            lengths = pair.reference.mean_log_lengths()
+    pair.run(gradients[8:12])
     with pytest.warns(UserWarning, match="the guard went back"):
-        twins.optimizer.watch(np.nan)
-    twins.reference.hand_over(good, lengths)
-    twins.check()
+        pair.optimizer.watch(np.nan)
+    pair.reference.roll_back(good, lengths)
+    pair.check()
     for k in range(12, 24):
         # Elements and tensors that see their first gradient later.
         gradients[k][BIAS][: 18 - k] = 0
         if k < 15:
             gradients[k][BIAS] = None
-        twins.run(gradients[k : k + 1])
-        twins.optimizer.watch(1.0)
-    assert twins.optimizer.handovers == 1
+        pair.run(gradients[k : k + 1])
+        pair.optimizer.watch(1.0)
+    assert pair.optimizer.rollbacks == 1
 
 
 def failed_fit(exploding, epochs=12, **compiled):
@@ -153,7 +158,7 @@ def test_exploding_rule_is_stopped(exploding):
     fit(unguarded, 0, 40)
     worst = unguarded.evaluate(*data(), verbose=0)
     assert not worst < 1e3
-    assert 1 <= model.optimizer.handovers
+    assert 1 <= model.optimizer.rollbacks
     assert losses[-1] < losses[0]
     assert model.evaluate(*data(), verbose=0) < losses[0]
     assert all(np.isfinite(v).all() for v in everything(model))
@@ -195,8 +200,8 @@ def test_steps_alone_are_watched_in_a_loop(exploding, mode):
     for _ in range(300):
         step()
         largest = max(largest, np.max(np.abs(variable.numpy())))
-    assert largest > 1e2 and optimizer.handovers > 0
-    assert optimizer.handed_over_at < 50
+    assert largest > 1e2 and optimizer.rollbacks > 0
+    assert optimizer.first_rollback_at < 50
     assert np.max(np.abs(variable.numpy())) < 1
 
 
@@ -210,9 +215,9 @@ def test_loss_is_watched_in_a_graph():
         optimizer.apply([2 * variable.value], [variable])
         optimizer.watch(loss)
 
-    for loss, handovers in [(1.0, 0)] * 8 + [(1e9, 0)] * 3 + [(1e9, 1)]:
+    for loss, rollbacks in [(1.0, 0)] * 8 + [(1e9, 0)] * 3 + [(1e9, 1)]:
         step(tf.constant(loss))
-        assert optimizer.handovers == handovers
+        assert optimizer.rollbacks == rollbacks
     good = variable.numpy()
     step(tf.constant(1.0))
     # As long as the last good steps.
@@ -242,12 +247,12 @@ def test_back_from_beyond_a_cliff(exploding):
         for _ in range(60):
             gradient = cliff.gradient(variable.numpy())
             optimizer.apply([tf.constant(gradient)], [variable])
-            seen.append(optimizer.handovers)
-    assert optimizer.handovers >= 1
+            seen.append(optimizer.rollbacks)
+    assert optimizer.rollbacks >= 1
     back = seen.index(1)
     # Stood beyond the cliff for as long as patience lasts.
     assert optimizer.skipped_steps % 3 == 0 and optimizer.skipped_steps
-    assert optimizer.handed_over_at == back
+    assert optimizer.first_rollback_at == back
     assert np.max(np.abs(variable.numpy())) < 3
 
 
@@ -263,16 +268,16 @@ def test_loss_decides(bad):
     train(model, range(4))
     with pytest.warns(UserWarning, match="the guard went back"):
         optimizer.watch(bad, steps=4)
-    assert optimizer.handovers == 1 and optimizer.handed_over_at == 12
+    assert optimizer.rollbacks == 1 and optimizer.first_rollback_at == 12
     held = [np.ravel(v.numpy()) for v in model.trainable_variables]
     np.testing.assert_array_equal(np.concatenate(held), good)
     assert not any(np.any(optimizer._slots.offset(t)) for t in range(4))
     np.testing.assert_array_equal(state(optimizer).lengths, lengths)
     # 2.6 is not far above: lowest 1.5, first 1.85.
-    for loss, handovers in ((2.2, 1), (2.6, 2)):
+    for loss, rollbacks in ((2.2, 1), (2.6, 2)):
         train(model, range(4))
         optimizer.watch(loss, steps=4)
-        assert optimizer.handovers == handovers
+        assert optimizer.rollbacks == rollbacks
     shorter = lengths + np.log(0.1)
     np.testing.assert_allclose(state(optimizer).lengths, shorter, 1e-6)
 
@@ -301,12 +306,12 @@ def test_averages_and_other_variables_go_back(broken_rows):
     broken[:broken_rows] = np.nan
     with pytest.warns(UserWarning, match="the guard went back"):
         model.fit(broken, y, epochs=1, callbacks=watch, **arguments)
-    assert optimizer.handovers == 1
+    assert optimizer.rollbacks == 1
     for v, value in zip(model.non_trainable_variables, before, strict=True):
         np.testing.assert_array_equal(v.numpy(), value)
     assert np.isfinite(model.evaluate(x, y, verbose=0))
     model.fit(x, y, epochs=2, callbacks=watch, **arguments)
-    assert optimizer.handovers == 1
+    assert optimizer.rollbacks == 1
     assert all(np.isfinite(v).all() for v in everything(model))
 
 
@@ -325,10 +330,10 @@ def test_guarded_state_resumes(exploding, tmp_path, monkeypatch, way, failed):
     first = 30 if failed else 3
     fit(whole, 0, first + 3, watch)
     fit(half, 0, first, watch)
-    assert bool(half.optimizer.handovers) == failed
+    assert bool(half.optimizer.rollbacks) == failed
     half = way(half, tmp_path, file)
     assert half.optimizer.guard
-    assert half.optimizer.handovers == (whole.optimizer.handovers)
+    assert half.optimizer.rollbacks == (whole.optimizer.rollbacks)
     fit(half, first, first + 3, watch)
     for a, b in zip(everything(half), everything(whole), strict=True):
         np.testing.assert_array_equal(a, b)

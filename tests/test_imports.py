@@ -21,14 +21,14 @@ MAY_IMPORT = {
     "hrnn_opt.model": "hrnn_opt.backend hrnn_opt.rule",
     "hrnn_opt.persistence": "hrnn_opt.rule hrnn_opt.model",
     "hrnn_opt.telemetry": "hrnn_opt.backend hrnn_opt.rule hrnn_opt.model",
-    "hrnn_opt.chosen_weights": "hrnn_opt.rule hrnn_opt.weights",
+    "hrnn_opt.weights_resolver": "hrnn_opt.rule hrnn_opt.weights",
     "hrnn_opt.keras_optimizer": "hrnn_opt.backend hrnn_opt.rule hrnn_opt.model "
-    "hrnn_opt.persistence hrnn_opt.chosen_weights",
-    "hrnn_opt.wrapped": "hrnn_opt.keras_optimizer",
+    "hrnn_opt.persistence hrnn_opt.weights_resolver",
+    "hrnn_opt.find_optimizers": "hrnn_opt.keras_optimizer",
     "hrnn_opt.cost": "hrnn_opt.backend hrnn_opt.model "
-    "hrnn_opt.keras_optimizer hrnn_opt.wrapped",
+    "hrnn_opt.keras_optimizer hrnn_opt.find_optimizers",
     "hrnn_opt.callbacks": "hrnn_opt.model hrnn_opt.telemetry "
-    "hrnn_opt.keras_optimizer hrnn_opt.wrapped",
+    "hrnn_opt.keras_optimizer hrnn_opt.find_optimizers",
     "hrnn_opt": "hrnn_opt.rule hrnn_opt.cost hrnn_opt.keras_optimizer "
     "hrnn_opt.callbacks hrnn_opt.version",
     "problems": "",

@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tests.twins import (
+from tests.reference_pair import (
     BIAS,
     FILTERS,
     KERNEL,
     SCALE,
     SHAPES,
-    Twins,
+    ReferencePair,
     draw_gradients,
     new_variables,
     weights_file,
@@ -39,31 +39,31 @@ def differ(some, others):
 
 @pytest.mark.parametrize("mode", ["eager", "graph", "jit"])
 def test_plain_steps(path, mode):
-    twins = Twins(path, mode=mode)
-    twins.run(draw_gradients(10))
+    pair = ReferencePair(path, mode=mode)
+    pair.run(draw_gradients(10))
     # Otherwise attention would go untested everywhere in this file.
     zeros = [np.zeros(shape) for shape in SHAPES.values()]
-    assert differ(twins.reference.offset, zeros)
+    assert differ(pair.reference.offset, zeros)
 
 
 @pytest.mark.parametrize("mode", ["eager", "graph", "jit"])
 def test_negligible_gradients_and_a_unit(tmp_path, mode):
     path = weights_file(tmp_path, negligible=0.05, length_unit=0.3)
-    twins = Twins(path, mode=mode)
+    pair = ReferencePair(path, mode=mode)
     gradients = draw_gradients(10)
     gradients[4][KERNEL] = gradients[5][KERNEL] = None
     gradients[5][SCALE] = None
     for step in gradients[6:8]:
         step[BIAS] *= 1e-4
     for step, given in enumerate(gradients):
-        before = twins.variables[BIAS].numpy()
-        twins.step(given)
-        twins.check()
+        before = pair.variables[BIAS].numpy()
+        pair.step(given)
+        pair.check()
         np.testing.assert_allclose(
-            twins.optimizer._slots.largest[0], twins.reference.largest, 1e-12
+            pair.optimizer._slots.largest[0], pair.reference.largest, 1e-12
         )
         if step == 7:  # At theta since the step before.
-            np.testing.assert_array_equal(twins.variables[BIAS], before)
+            np.testing.assert_array_equal(pair.variables[BIAS], before)
 
 
 AVERAGING = {
@@ -103,45 +103,45 @@ def test_feature(path, mode, feature):
             "gradient_accumulation_steps"
         )
     all_gradients = draw_gradients(10)
-    twins = Twins(path, reference=carried, mode=mode, **kwargs)
-    twins.run(all_gradients)
-    without = Twins(path).reference
+    pair = ReferencePair(path, reference=carried, mode=mode, **kwargs)
+    pair.run(all_gradients)
+    without = ReferencePair(path).reference
     for gradients in all_gradients:
         without.apply(gradients)
-    assert differ(twins.reference.variables, without.variables)
+    assert differ(pair.reference.variables, without.variables)
 
 
 @pytest.mark.parametrize("by", ["name", "list", "both"])
 def test_excluded_from_weight_decay(path, by):
     no_decay = {"name": [BIAS], "list": [KERNEL], "both": [BIAS, KERNEL]}[by]
-    twins = Twins(
+    pair = ReferencePair(
         path,
         weight_decay=0.5,
         reference={"weight_decay": 0.5, "no_decay": no_decay},
     )
-    twins.optimizer.exclude_from_weight_decay(
-        var_list=[twins.variables[KERNEL]] if KERNEL in no_decay else None,
+    pair.optimizer.exclude_from_weight_decay(
+        var_list=[pair.variables[KERNEL]] if KERNEL in no_decay else None,
         var_names=["bias"] if BIAS in no_decay else None,
     )
-    twins.run(draw_gradients(6))
+    pair.run(draw_gradients(6))
 
 
 @pytest.mark.parametrize("average", [False, True])
 def test_finalize_leaves_theta_and_goes_on(path, average):
     kwargs = {"use_ema": True, "ema_momentum": 0.75} if average else {}
     carried = {"ema_momentum": 0.75} if average else {}
-    twins = Twins(path, reference=carried, mode="graph", **kwargs)
+    pair = ReferencePair(path, reference=carried, mode="graph", **kwargs)
     all_gradients = draw_gradients(9)
-    twins.run(all_gradients[:6])
-    reference = twins.reference
+    pair.run(all_gradients[:6])
+    reference = pair.reference
     before = reference.theta
     if average:
         reference.theta = [a.copy() for a in reference.averages]
         assert differ(before, reference.theta)
     reference.to_theta()
-    twins.optimizer.finalize_variable_values(twins.variables)
-    twins.check()
-    twins.run(all_gradients[6:])
+    pair.optimizer.finalize_variable_values(pair.variables)
+    pair.check()
+    pair.run(all_gradients[6:])
 
 
 @keras.saving.register_keras_serializable()
@@ -159,40 +159,40 @@ class Table(keras.optimizers.schedules.LearningRateSchedule):
 
 @pytest.mark.parametrize("mode", ["eager", "graph"])
 def test_schedule(path, mode):
-    twins = Twins(path, Table(), mode=mode, weight_decay=0.5,
+    pair = ReferencePair(path, Table(), mode=mode, weight_decay=0.5,
                   reference={"weight_decay": 0.5})  # fmt: skip
-    twins.reference.learning_rate = lambda n: Table.VALUES[n]
-    twins.run(draw_gradients(len(Table.VALUES)))
+    pair.reference.learning_rate = lambda n: Table.VALUES[n]
+    pair.run(draw_gradients(len(Table.VALUES)))
 
 
 def test_schedule_counts_calls_where_gradients_accumulate(path):
-    twins = Twins(path, Table(), gradient_accumulation_steps=2,
+    pair = ReferencePair(path, Table(), gradient_accumulation_steps=2,
                   reference={"accumulation_steps": 2})  # fmt: skip
-    twins.reference.learning_rate = lambda n: Table.VALUES[n]
-    twins.run(draw_gradients(8))
+    pair.reference.learning_rate = lambda n: Table.VALUES[n]
+    pair.run(draw_gradients(8))
 
 
 @pytest.mark.parametrize("mode", ["eager", "graph"])
 def test_callable_learning_rate(path, mode):
     rate = keras.Variable(0.0)
-    twins = Twins(path, lambda: rate.value, mode=mode)
+    pair = ReferencePair(path, lambda: rate.value, mode=mode)
     for value, gradients in zip(
         Table.VALUES, draw_gradients(len(Table.VALUES)), strict=True
     ):
         rate.assign(value)
-        twins.reference.learning_rate = value
-        twins.run([gradients])
+        pair.reference.learning_rate = value
+        pair.run([gradients])
 
 
 @pytest.mark.parametrize("mode", ["eager", "graph"])
 def test_learning_rate_assigned_between_steps(path, mode):
-    twins = Twins(path, 0.125, mode=mode)
+    pair = ReferencePair(path, 0.125, mode=mode)
     for value, gradients in zip(
         (0.125, 0.125, 0.5, 0.5, 0.0, 0.25), draw_gradients(6), strict=True
     ):
-        twins.optimizer.learning_rate = value
-        twins.reference.learning_rate = value
-        twins.run([gradients])
+        pair.optimizer.learning_rate = value
+        pair.reference.learning_rate = value
+        pair.run([gradients])
 
 
 def max_norm(w):
@@ -202,7 +202,7 @@ def max_norm(w):
 
 @pytest.mark.parametrize("mode", ["eager", "graph"])
 def test_constraints_act_on_theta(path, mode):
-    twins = Twins(
+    pair = ReferencePair(
         path,
         mode=mode,
         reference={
@@ -212,60 +212,60 @@ def test_constraints_act_on_theta(path, mode):
             }
         },
     )
-    twins.variables[BIAS].constraint = keras.constraints.NonNeg()
-    twins.variables[KERNEL].constraint = keras.constraints.MaxNorm(0.5)
+    pair.variables[BIAS].constraint = keras.constraints.NonNeg()
+    pair.variables[KERNEL].constraint = keras.constraints.MaxNorm(0.5)
     all_gradients = draw_gradients(10)
     all_gradients[4][BIAS] = None
     all_gradients[6][SCALE] = np.array(np.nan)
-    twins.run(all_gradients[:8])
+    pair.run(all_gradients[:8])
     # phi itself breaks the constraint.
-    assert np.min(twins.variables[BIAS].numpy()) < 0
-    twins.optimizer.swap_to_theta()
-    twins.reference.to_theta()
-    assert np.min(twins.variables[BIAS].numpy()) >= 0
-    twins.run(all_gradients[8:])
+    assert np.min(pair.variables[BIAS].numpy()) < 0
+    pair.optimizer.swap_to_theta()
+    pair.reference.to_theta()
+    assert np.min(pair.variables[BIAS].numpy()) >= 0
+    pair.run(all_gradients[8:])
 
 
 @pytest.mark.parametrize("at_theta", [False, True])
 def test_variables_set_between_steps(path, at_theta):
-    twins = Twins(path)
+    pair = ReferencePair(path)
     all_gradients = draw_gradients(8)
-    twins.run(all_gradients[:4])
+    pair.run(all_gradients[:4])
     if at_theta:
-        twins.optimizer.swap_to_theta()
-        twins.reference.to_theta()
-    values = [3 * v.numpy() - 1 for v in twins.variables]
-    for variable, value in zip(twins.variables, values, strict=True):
+        pair.optimizer.swap_to_theta()
+        pair.reference.to_theta()
+    values = [3 * v.numpy() - 1 for v in pair.variables]
+    for variable, value in zip(pair.variables, values, strict=True):
         variable.assign(value)
-    twins.reference.set_variables(values)
-    twins.run(all_gradients[4:])
+    pair.reference.set_variables(values)
+    pair.run(all_gradients[4:])
 
 
 @pytest.mark.parametrize("mode", ["eager", "graph"])
 def test_missing_gradients(path, mode):
-    twins = Twins(path, mode=mode)
+    pair = ReferencePair(path, mode=mode)
     all_gradients = draw_gradients(9)
     for step in (0, 2, 5, 7):
         all_gradients[step][KERNEL] = None
         all_gradients[step][SCALE] = None
     for step, gradients in enumerate(all_gradients):
         if step in (3, 5):  # 5: a variable without gradient becomes phi, too
-            twins.optimizer.swap_to_theta()
-            twins.reference.to_theta()
-        twins.run([gradients])
+            pair.optimizer.swap_to_theta()
+            pair.reference.to_theta()
+        pair.run([gradients])
 
 
 def test_frozen_variables_stay(path):
-    twins = Twins(path)
-    twins.run(draw_gradients(3))
-    frozen = twins.variables[FILTERS].numpy()
+    pair = ReferencePair(path)
+    pair.run(draw_gradients(3))
+    frozen = pair.variables[FILTERS].numpy()
     for gradients in draw_gradients(5, seed=3):
-        pairs = list(zip(gradients, twins.variables, strict=True))[:FILTERS]
-        twins.optimizer.apply_gradients(pairs)
-        twins.reference.apply([*gradients[:FILTERS], None])
-        twins.check()
-    np.testing.assert_array_equal(twins.variables[FILTERS].numpy(), frozen)
-    twins.run(draw_gradients(2, seed=4))
+        pairs = list(zip(gradients, pair.variables, strict=True))[:FILTERS]
+        pair.optimizer.apply_gradients(pairs)
+        pair.reference.apply([*gradients[:FILTERS], None])
+        pair.check()
+    np.testing.assert_array_equal(pair.variables[FILTERS].numpy(), frozen)
+    pair.run(draw_gradients(2, seed=4))
 
 
 @pytest.mark.parametrize(
@@ -273,32 +273,32 @@ def test_frozen_variables_stay(path):
     [("eager", np.nan), ("eager", -np.inf), ("graph", np.inf), ("jit", np.nan)],
 )
 def test_non_finite_step_is_skipped_whole(path, mode, bad):
-    twins = Twins(path, mode=mode)
+    pair = ReferencePair(path, mode=mode)
     all_gradients = draw_gradients(8)
     all_gradients[0][BIAS][1] = bad  # before anything was seen
     all_gradients[4][SCALE] = np.array(bad)
     all_gradients[5][FILTERS][0, 0, 1, 1] = bad
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        twins.run(all_gradients)
-        assert twins.optimizer.skipped_steps == 3
-        twins.optimizer.finalize_variable_values(twins.variables)
-        twins.optimizer.finalize_variable_values(twins.variables)
+        pair.run(all_gradients)
+        assert pair.optimizer.skipped_steps == 3
+        pair.optimizer.finalize_variable_values(pair.variables)
+        pair.optimizer.finalize_variable_values(pair.variables)
     assert sum("skipped" in str(w.message) for w in caught) == 1
 
 
 def test_skipped_step_leaves_variables_at_theta(path):
-    twins = Twins(path)
-    twins.run(draw_gradients(3))
-    twins.optimizer.swap_to_theta()
-    twins.reference.to_theta()
+    pair = ReferencePair(path)
+    pair.run(draw_gradients(3))
+    pair.optimizer.swap_to_theta()
+    pair.reference.to_theta()
     bad, good = draw_gradients(2, seed=3)
     bad[KERNEL][0, 0] = np.nan
     with pytest.warns(UserWarning, match="skipped 1 step"):
-        twins.step(bad)
-    twins.check()
-    assert twins.optimizer.holds_theta
-    twins.run([good])
+        pair.step(bad)
+    pair.check()
+    assert pair.optimizer.holds_theta
+    pair.run([good])
 
 
 @pytest.mark.parametrize(
@@ -311,24 +311,28 @@ def test_skipped_step_leaves_variables_at_theta(path):
 )
 def test_ablation(tmp_path, config):
     path = weights_file(tmp_path, **config)
-    twins = Twins(path, weight_decay=0.5, reference={"weight_decay": 0.5})
-    twins.run(draw_gradients(6))
-    twins.optimizer.finalize_variable_values(twins.variables)
-    for got, wanted in zip(twins.variables, twins.reference.theta, strict=True):
+    pair = ReferencePair(
+        path, weight_decay=0.5, reference={"weight_decay": 0.5}
+    )
+    pair.run(draw_gradients(6))
+    pair.optimizer.finalize_variable_values(pair.variables)
+    for got, wanted in zip(pair.variables, pair.reference.theta, strict=True):
         np.testing.assert_allclose(got.numpy(), wanted, 1e-9)
 
 
 def test_two_optimizers_do_not_disturb_each_other(path, tmp_path):
     other = weights_file(tmp_path, seed=5)
-    twins = [
-        Twins(path),
-        Twins(other, 0.5, mode="graph"),
-        Twins(path, 0.25, reference={"weight_decay": 0.5}, weight_decay=0.5),
+    pairs = [
+        ReferencePair(path),
+        ReferencePair(other, 0.5, mode="graph"),
+        ReferencePair(
+            path, 0.25, reference={"weight_decay": 0.5}, weight_decay=0.5
+        ),
     ]
     for k in range(5):
-        for number, pair in enumerate(twins):
+        for number, pair in enumerate(pairs):
             pair.step(draw_gradients(5, seed=number)[k])
-    for pair in twins:
+    for pair in pairs:
         pair.check()
 
 
@@ -340,15 +344,15 @@ def test_bfloat16_variables_accumulate_small_steps(path, swap):
         keras.Variable(np.full(shape, start), dtype="bfloat16", name=name)
         for name, shape in SHAPES.items()
     ]
-    twins = Twins(path, 2.0**-12, variables=variables)
+    pair = ReferencePair(path, 2.0**-12, variables=variables)
     rng = np.random.default_rng(3)
     signs = [rng.choice([-1.0, 1.0], shape) for shape in SHAPES.values()]
     for _ in range(20):
-        twins.step(signs)
+        pair.step(signs)
         if swap:
-            twins.optimizer.swap_to_theta()
-            twins.optimizer.swap_to_phi()
-    slots, reference = twins.optimizer._slots, twins.reference
+            pair.optimizer.swap_to_theta()
+            pair.optimizer.swap_to_phi()
+    slots, reference = pair.optimizer._slots, pair.reference
     for t, theta in enumerate(reference.theta):
         phi, held = reference.variables[t], variables[t].numpy().astype(float)
         offset = slots.offset(t).numpy()
@@ -360,16 +364,16 @@ def test_bfloat16_variables_accumulate_small_steps(path, swap):
 def test_float64_variable_makes_the_whole_state_float64(path):
     mixed = new_variables("float32")
     mixed[BIAS] = keras.Variable(np.ones(3), dtype="float64", name="bias")
-    twins = Twins(path, variables=mixed)
+    pair = ReferencePair(path, variables=mixed)
     for gradients in draw_gradients(6):
-        twins.step(gradients)
+        pair.step(gradients)
     np.testing.assert_allclose(
-        mixed[BIAS].numpy(), twins.reference.variables[BIAS], 1e-9
+        mixed[BIAS].numpy(), pair.reference.variables[BIAS], 1e-9
     )
     np.testing.assert_allclose(
-        mixed[KERNEL].numpy(), twins.reference.variables[KERNEL], 1e-5
+        mixed[KERNEL].numpy(), pair.reference.variables[KERNEL], 1e-5
     )
-    states = twins.optimizer._slots.states
+    states = pair.optimizer._slots.states
     assert {s.dtype for pieces in states for s in pieces} == {"float64"}
 
 
@@ -384,12 +388,12 @@ def test_embedding_equals_dense_and_leaves_unseen_rows(path, mode, feature):
     start = rng.normal(size=(rows, width))
     table = keras.Variable(start, dtype="float64", name="table")
     carried = {k: v for k, v in feature.items() if k.startswith("clip")}
-    twins = Twins(path, variables=[table], reference=carried, **feature)
-    twins.optimizer.build([table])
+    pair = ReferencePair(path, variables=[table], reference=carried, **feature)
+    pair.optimizer.build([table])
 
     def apply(values, indices):
         slices = tf.IndexedSlices(values, indices, (rows, width))
-        twins.optimizer.apply_gradients([(slices, table)])
+        pair.optimizer.apply_gradients([(slices, table)])
 
     if mode == "graph":
         apply = tf.function(apply, autograph=False)
@@ -399,23 +403,23 @@ def test_embedding_equals_dense_and_leaves_unseen_rows(path, mode, feature):
         dense = np.zeros((rows, width))
         np.add.at(dense, indices, values)
         apply(tf.constant(scale * values), tf.constant(indices))
-        twins.reference.apply([dense])
-        twins.check()
+        pair.reference.apply([dense])
+        pair.check()
     unseen = [2, 5]
     np.testing.assert_array_equal(table.numpy()[unseen], start[unseen])
     np.testing.assert_array_equal(
-        twins.optimizer._slots.offset(0).numpy()[unseen], 0
+        pair.optimizer._slots.offset(0).numpy()[unseen], 0
     )
 
 
 def test_apply_without_variables(path):
-    twins = Twins(path)
-    twins.variables[BIAS].constraint = keras.constraints.NonNeg()
-    twins.reference.constraints = {BIAS: lambda w: np.maximum(w, 0)}
-    twins.optimizer.build(twins.variables)
+    pair = ReferencePair(path)
+    pair.variables[BIAS].constraint = keras.constraints.NonNeg()
+    pair.reference.constraints = {BIAS: lambda w: np.maximum(w, 0)}
+    pair.optimizer.build(pair.variables)
     for gradients in draw_gradients(4):
-        twins.optimizer.apply(
-            [tf.constant(g, twins.variables[0].dtype) for g in gradients]
+        pair.optimizer.apply(
+            [tf.constant(g, pair.variables[0].dtype) for g in gradients]
         )
-        twins.reference.apply(gradients)
-        twins.check()
+        pair.reference.apply(gradients)
+        pair.check()

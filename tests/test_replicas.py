@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 
 from tests import replica_worker
-from tests.twins import weights_file
+from tests.reference_pair import weights_file
 from tests.worker_processes import ROOT, environment, run_two
 from training import replicas
 

@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 from hrnn_opt import HierarchicalRNN, callbacks
-from tests.twins import weights_file
+from tests.reference_pair import weights_file
 
 pytestmark = pytest.mark.filterwarnings("ignore:HierarchicalRNN trains at")
 

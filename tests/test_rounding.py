@@ -15,8 +15,10 @@ def rounded(x, step=0, tensor=0, first=0):
     """A row of numbers as one element's state [F, 1, 1], or [1, 1, n]."""
     x = np.asarray(x, "float32")
     x = x[:, None, None] if x.ndim == 1 else x
-    salts = rounding.salts(step, np.array([tensor]), rounding.words(len(x)))
-    y = rounding.to_bfloat16(ops.convert_to_tensor(x), salts + first)
+    keys = rounding.rounding_keys(
+        step, np.array([tensor]), rounding.words(len(x))
+    )
+    y = rounding.to_bfloat16(ops.convert_to_tensor(x), keys + first)
     assert y.shape == x.shape and "bfloat16" in str(y.dtype)
     return ops.convert_to_numpy(ops.cast(y, "float32")).squeeze()
 
@@ -96,8 +98,8 @@ def average(store):
 
 def test_a_slow_average_arrives_only_when_rounded_at_random():
     def at_random(x, step):
-        salts = rounding.salts(step, np.array([0]), 1)
-        return rounding.to_bfloat16(x, salts)
+        keys = rounding.rounding_keys(step, np.array([0]), 1)
+        return rounding.to_bfloat16(x, keys)
 
     def to_nearest(x, step):
         del step

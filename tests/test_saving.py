@@ -10,7 +10,7 @@ import pytest
 
 from hrnn_opt import HierarchicalRNN, RuleConfig, persistence
 from hrnn_opt.callbacks import AttentionSwap
-from tests.twins import weights_file
+from tests.reference_pair import weights_file
 
 RATE, BATCHES, BATCH = 2.0**-5, 6, 4
 

@@ -11,8 +11,8 @@ from hrnn_opt import HierarchicalRNN, RuleConfig, telemetry
 from hrnn_opt.callbacks import AttentionSwap
 from hrnn_opt.cost.footprint import slot_bytes, variable_bytes
 from hrnn_opt.model import chunks, kernels, rounding
+from tests.reference_pair import weights_file
 from tests.test_saving import assert_identical, everything, fit, new, new_model
-from tests.twins import weights_file
 
 LITE = RuleConfig(param_units=5, tensor_units=10, global_units=10)
 SHAPES = [(7, 5), (), (40, 30)]
@@ -127,7 +127,7 @@ def test_rounding_the_offset_leaves_theta(path):
     offset = ops.cast(ops.cast(offset, "bfloat16"), "float32")
     u = rng.normal(size=(2, n)).astype("float32")
     rows = np.ones((3, 1), "float32")
-    seeds = rounding.salts(0, np.array([0]), 1)
+    seeds = rounding.rounding_keys(0, np.array([0]), 1)
     given = config, np.float32(1), value
     phi, new = kernels.advance_chunk(*given, offset, u, rows)
     rounded_phi, rounded = kernels.advance_chunk(
@@ -190,7 +190,7 @@ def test_guard_hands_over(path):
     bad = [tf.constant(np.full(shape, np.nan), "float32") for shape in SHAPES]
     for _ in range(10):
         optimizer.apply(bad)
-    assert optimizer.handovers == 1
+    assert optimizer.rollbacks == 1
     before = trained.theta()
     for _ in range(20):
         optimizer.apply([tf.ones(shape) for shape in SHAPES])

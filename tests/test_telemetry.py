@@ -8,8 +8,8 @@ import tensorflow as tf
 from hrnn_opt import HierarchicalRNN, callbacks, telemetry
 from hrnn_opt.model import chunks
 from tests.reference import momentum_logits
+from tests.reference_pair import weights_file
 from tests.test_resuming import everything, fit, new, new_model, train
-from tests.twins import weights_file
 
 pytestmark = pytest.mark.filterwarnings("ignore:HierarchicalRNN trains at")
 

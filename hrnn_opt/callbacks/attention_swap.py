@@ -2,8 +2,8 @@
 
 import keras
 
+from hrnn_opt.find_optimizers import learned_optimizers
 from hrnn_opt.keras_optimizer import HierarchicalRNN
-from hrnn_opt.wrapped import learned_optimizers
 
 
 class AttentionSwap(keras.callbacks.Callback):

@@ -3,8 +3,8 @@
 import numpy as np
 from keras import callbacks, ops
 
-from hrnn_opt.model import guard, guard_words
-from hrnn_opt.wrapped import learned_optimizers
+from hrnn_opt.find_optimizers import learned_optimizers
+from hrnn_opt.model import guard, guard_warnings
 
 
 class Guard(callbacks.Callback):
@@ -40,7 +40,7 @@ class Guard(callbacks.Callback):
             )
         for optimizer in self._guarded:
             optimizer.guarded_by_callback = True
-        self._handovers = [o.handovers for o in self._guarded]
+        self._rollbacks = [o.rollbacks for o in self._guarded]
         self._good = self._candidate = self._others()
 
     def on_epoch_begin(self, epoch, logs=None):
@@ -71,11 +71,11 @@ class Guard(callbacks.Callback):
         went_back = checked = False
         for k, optimizer in enumerate(self._guarded):
             # After skipped steps it goes back by itself: this loss is the past.
-            if optimizer.handovers == self._handovers[k]:
+            if optimizer.rollbacks == self._rollbacks[k]:
                 optimizer.watch(loss, steps)
-            guard_words.warn_of_handovers(optimizer)
-            went_back |= optimizer.handovers > self._handovers[k]
-            self._handovers[k] = optimizer.handovers
+            guard_warnings.warn_of_rollbacks(optimizer)
+            went_back |= optimizer.rollbacks > self._rollbacks[k]
+            self._rollbacks[k] = optimizer.rollbacks
             checked |= optimizer._slots.guard.just_checked()
         if went_back:
             self._go_back()

@@ -3,8 +3,8 @@
 import numpy as np
 from keras import callbacks, ops
 
+from hrnn_opt.find_optimizers import learned_optimizers
 from hrnn_opt.telemetry import statistics
-from hrnn_opt.wrapped import learned_optimizers
 
 
 class Telemetry(callbacks.Callback):
@@ -16,7 +16,7 @@ class Telemetry(callbacks.Callback):
     `gradient`, `slow_gradient`, `magnitude` and `rescaled_gradient` (root mean
     squares of what these averages hold); see `hrnn_opt.telemetry.Statistics`.
     For the whole: `learning_rate` and `skipped_steps`, with a guard
-    `handovers`. The step is that of `optimizer.iterations`.
+    `rollbacks`. The step is that of `optimizer.iterations`.
 
     All of it is read from the optimizer's state: no gradient is taken.
 
@@ -108,7 +108,7 @@ def scalars(optimizer) -> dict[str, float]:
         "optimizer/skipped_steps": float(optimizer.skipped_steps),
     }
     if optimizer.guard:
-        found["optimizer/handovers"] = float(optimizer.handovers)
+        found["optimizer/rollbacks"] = float(optimizer.rollbacks)
     names = [v.path for v in optimizer._trainable_variables]
     for kind, values in statistics(optimizer)._asdict().items():
         if values is None:

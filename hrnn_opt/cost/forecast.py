@@ -7,9 +7,9 @@ import keras
 
 from hrnn_opt import backend
 from hrnn_opt.cost import calibration, footprint
+from hrnn_opt.find_optimizers import learned_optimizers
 from hrnn_opt.keras_optimizer import HierarchicalRNN
 from hrnn_opt.model.slots import float_type
-from hrnn_opt.wrapped import learned_optimizers
 
 
 @dataclasses.dataclass(frozen=True)

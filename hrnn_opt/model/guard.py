@@ -34,7 +34,7 @@ RISE = 0.5
 JUMP = 10.0
 
 
-class Guard:
+class RollbackGuard:
     """Looks after an optimizer's steps.
 
     Args:
@@ -135,17 +135,17 @@ class Guard:
     def _go_back(self):
         """Theta and lengths of the good point; the averages start anew."""
         state, optimizer = self._state, self._optimizer
-        before = backend.read(state.handovers)
+        before = backend.read(state.rollbacks)
         lengths = ops.where(
             before > 0,
             state.lengths + fallback.SHORTER,
             backend.read(state.good_lengths),
         )
         at = ops.cast(optimizer.iterations, "int32")
-        state.handed_over_at.assign(
-            ops.where(before > 0, backend.read(state.handed_over_at), at)
+        state.first_rollback_at.assign(
+            ops.where(before > 0, backend.read(state.first_rollback_at), at)
         )
-        state.handovers.assign(before + 1)
+        state.rollbacks.assign(before + 1)
         state.lengths.assign(lengths)
         state.candidate_lengths.assign(lengths)
         good = backend.read(state.good)

@@ -23,8 +23,8 @@ class GuardState:
             return add(f"guard_{name}", shape, lambda: 0)
 
         tensors = (len(variables),)
-        self.handovers = count("handovers")
-        self.handed_over_at = count("handed_over_at")  # in iterations
+        self.rollbacks = count("rollbacks")
+        self.first_rollback_at = count("first_rollback_at")  # in iterations
         self.points = count("points")  # kept so far
         self.since = count("since")  # steps after the last one
         self.bad = count("bad")  # skipped in a row
@@ -52,7 +52,7 @@ class GuardState:
 
     def choose(self, learned, instead, assigned):
         """Runs one of two functions, which assign the same variables."""
-        failed = backend.read(self.handovers) > 0
+        failed = backend.read(self.rollbacks) > 0
         backend.run_if(failed, instead, assigned)
         backend.run_if(ops.logical_not(failed), learned, assigned)
 

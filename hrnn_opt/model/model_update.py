@@ -58,13 +58,13 @@ def update_model(
     assigned = slots.changing([t.number for t in targets])
     assigned += [t.variable for t in targets] + list(idle.values())
 
-    salts = slots.salts(step, [t.number for t in targets])
+    rounding_keys = slots.rounding_keys(step, [t.number for t in targets])
 
     def learned():
-        _step(config, slots, targets, grads, lr, salts)
+        _step(config, slots, targets, grads, lr, rounding_keys)
 
     def instead():
-        _fallback_step(config, slots, targets, grads, lr, salts)
+        _fallback_step(config, slots, targets, grads, lr, rounding_keys)
 
     def step_all():
         if slots.guard is None:
@@ -87,7 +87,7 @@ def update_model(
         slots.guard.count(finite)
 
 
-def _step(config, slots, targets, grads, lr, salts):
+def _step(config, slots, targets, grads, lr, rounding_keys):
     sizes = tuple(slots.sizes[t.number] for t in targets)
     plan = chunks.plan(sizes, backend.one_program())
     meta_vector = backend.read(slots.meta_vector)
@@ -99,7 +99,15 @@ def _step(config, slots, targets, grads, lr, salts):
         bias = ops.zeros((1, len(targets)), slots.dtype)
 
     u, sums = _sense(
-        config, slots, targets, plan, meta_vector, grads, largest, bias, salts
+        config,
+        slots,
+        targets,
+        plan,
+        meta_vector,
+        grads,
+        largest,
+        bias,
+        rounding_keys,
     )
     h_x, d_squared, count = rule.split_totals(config, sums)
     mean_h_x = h_x / ops.cast(sizes, slots.dtype)
@@ -110,10 +118,10 @@ def _step(config, slots, targets, grads, lr, salts):
     scale = rule.step_scales(config, d_squared, count, lr)
     decay = ops.stack([t.decay for t in targets])
     rows = ops.concatenate([scale, ops.expand_dims(decay, 0)], axis=0)
-    _move(config, slots, targets, plan, u, rows, salts)
+    _move(config, slots, targets, plan, u, rows, rounding_keys)
 
 
-def _fallback_step(config, slots, targets, grads, lr, salts):
+def _fallback_step(config, slots, targets, grads, lr, rounding_keys):
     """As `_step`, by the rule of `fallback`."""
     sizes = tuple(slots.sizes[t.number] for t in targets)
     plan = chunks.plan(sizes, backend.one_program())
@@ -126,7 +134,7 @@ def _fallback_step(config, slots, targets, grads, lr, salts):
         grads,
         None,
         ops.zeros((1, len(targets)), slots.dtype),
-        salts,
+        rounding_keys,
         kernels.fallback_chunk,
     )
     numbers = np.asarray([t.number for t in targets])
@@ -135,7 +143,7 @@ def _fallback_step(config, slots, targets, grads, lr, salts):
     scale = fallback.step_scale(sums[:1], sums[1:], unit, lengths)
     decay = ops.expand_dims(ops.stack([t.decay for t in targets]), 0)
     rows = ops.concatenate([scale] * config.directions + [decay], axis=0)
-    _move(config, slots, targets, plan, u, rows, salts)
+    _move(config, slots, targets, plan, u, rows, rounding_keys)
 
 
 def _sense(
@@ -147,7 +155,7 @@ def _sense(
     grads,
     largest,
     bias,
-    salts,
+    rounding_keys,
     kernel=kernels.sense_chunk,
 ):
     """Updates the parameters' state; u of each chunk, totals [F, T]."""
@@ -168,7 +176,7 @@ def _sense(
             else ops.take(largest, chunk.owner, axis=-1),
             ops.take(bias, chunk.owner, axis=-1),
             chunk.filled,
-            _seeds(chunk, salts, slice(-2)),
+            _seeds(chunk, rounding_keys, slice(-2)),
         )
 
     def write(k, results):
@@ -186,7 +194,7 @@ def _sense(
     return u, ops.transpose(backend.segment_sum(by_row, owner, len(targets)))
 
 
-def _move(config, slots, targets, plan, u, rows, salts):
+def _move(config, slots, targets, plan, u, rows, rounding_keys):
     """Assigns the new phi and offsets."""
     values = [
         _flat(backend.read(t.variable), slots.dtype, slots.sizes[t.number])
@@ -202,7 +210,9 @@ def _move(config, slots, targets, plan, u, rows, salts):
         own = _join_flat(chunk, values), offset, u[k]
         u[k] = None
         seeds = (
-            _seeds(chunk, salts, slice(-2, -1)) if config.attention else None
+            _seeds(chunk, rounding_keys, slice(-2, -1))
+            if config.attention
+            else None
         )
         return *own, ops.take(rows, chunk.owner, axis=-1), seeds
 
@@ -217,7 +227,7 @@ def _move(config, slots, targets, plan, u, rows, salts):
                 slot = offsets[p.tensor][p.number]
                 value = ops.cast(backend.read(slot), part.dtype)
                 value = value + (ops.cast(stored, part.dtype) - part)
-                slot.assign(_rounded(value, p, salts))
+                slot.assign(_rounded(value, p, rounding_keys))
             moved[p.tensor][p.number] = stored
 
     at_phi = 1 - slots.holds_theta_as_float()
@@ -229,18 +239,18 @@ def _move(config, slots, targets, plan, u, rows, salts):
         target.variable.assign(ops.reshape(whole, target.variable.shape))
 
 
-def _seeds(chunk, salts, which):
-    """Some of the salts of a chunk's rows, for `rounding.to_bfloat16`."""
-    if salts is None:
+def _seeds(chunk, rounding_keys, which):
+    """Some rounding keys of a chunk's rows, for `rounding.to_bfloat16`."""
+    if rounding_keys is None:
         return None
-    return ops.take(salts[which], chunk.owner, axis=-1) + chunk.first
+    return ops.take(rounding_keys[which], chunk.owner, axis=-1) + chunk.first
 
 
-def _rounded(offset, piece, salts):
+def _rounded(offset, piece, rounding_keys):
     """A piece's offset as it is kept."""
-    if salts is None:
+    if rounding_keys is None:
         return offset
-    seeds = salts[-1:, piece.tensor : piece.tensor + 1] + piece.start
+    seeds = rounding_keys[-1:, piece.tensor : piece.tensor + 1] + piece.start
     x = ops.reshape(offset, (1, 1, piece.size))
     return ops.reshape(rounding.to_bfloat16(x, seeds), (piece.size,))
 

@@ -29,7 +29,7 @@ def words(count: int) -> int:
     return math.ceil(count / 2)
 
 
-def salts(step, numbers, count: int):
+def rounding_keys(step, numbers, count: int):
     """Where the random bits of a step begin: [count, T] of int32.
 
     Args:
@@ -51,7 +51,7 @@ def to_bfloat16(x, seeds):
 
     Args:
         x: [F, R, width] of floats.
-        seeds: [words(F), R] of int32: a salt, plus the number of the row's
+        seeds: [words(F), R] of int32: a key, plus the number of the row's
             first element in its tensor.
     """
     column = ops.arange(x.shape[-1], dtype="int32")

@@ -122,13 +122,13 @@ class Slots:
         ]
         return sum(map(ops.sum, rows), ops.zeros((), self.dtype))
 
-    def salts(self, step, tensors):
+    def rounding_keys(self, step, tensors):
         """Random bits of a step on these tensors, [words, T]; None without
         rounding. The last two are for offsets."""
         if not self.rounded:
             return None
         count = rounding.words(self._config.state_rows) + 2
-        return rounding.salts(step, np.asarray(tensors), count)
+        return rounding.rounding_keys(step, np.asarray(tensors), count)
 
     def changing(self, tensors) -> list:
         """The variables that a step on these tensors assigns."""

@@ -18,17 +18,17 @@ def warn_of_missing(optimizer):
         )
 
 
-def warn_of_handovers(optimizer):
+def warn_of_rollbacks(optimizer):
     """Each time that the guard went back."""
-    handovers = optimizer.handovers
-    if handovers > optimizer._told_handovers:
+    rollbacks = optimizer.rollbacks
+    if rollbacks > optimizer._told_rollbacks:
         warnings.warn(
             "HierarchicalRNN failed (its steps or its loss ran away, or "
             "gradients were not finite): the guard went back to the last "
-            f"good point, {handovers} time(s) by now, first after iteration "
-            f"{optimizer.handed_over_at}. All further steps are RMSProp-like, "
-            "as long as the last good ones, and ten times shorter for each "
-            "further failure.",
+            f"good point, {rollbacks} time(s) by now, first after iteration "
+            f"{optimizer.first_rollback_at}. All further steps are "
+            "RMSProp-like, as long as the last good ones, and ten times "
+            "shorter for each further failure.",
             stacklevel=4,
         )
-    optimizer._told_handovers = handovers
+    optimizer._told_rollbacks = rollbacks

@@ -42,7 +42,7 @@ def draw_gradients(steps, seed=2):
     ]
 
 
-class Twins:
+class ReferencePair:
     """The optimizer and the reference, fed with the same gradients."""
 
     def __init__(
