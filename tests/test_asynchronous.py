@@ -11,7 +11,7 @@ import tensorflow as tf
 from problems import draws
 from tests.meta_cases import TINY, Traced
 from tests.test_meta_run import CONFIG, ROWS
-from training.distributed.parameters import MetaParameters, Tallies, Work
+from training.distributed.parameters import Counters, ServedParameters, Work
 from training.distributed.run import AsynchronousRun
 from training.engine import lengths, meta_optimizer
 from training.engine.config import MetaConfig
@@ -34,7 +34,7 @@ class Served:
 
     def __init__(self, slots=1, **arguments):
         state = meta_optimizer.initial(vectors(1)[0])
-        self.parameters = MetaParameters(SETTINGS, state, slots, **arguments)
+        self.parameters = ServedParameters(SETTINGS, state, slots, **arguments)
         self.apply = tf.function(self.parameters.apply)
         self.unrolls = itertools.count()
 
@@ -57,16 +57,16 @@ def assert_same(one, other):
 def test_an_update_is_that_of_one_machine(kind):
     config = dataclasses.replace(SETTINGS, meta_optimizer=kind)
     wanted = meta_optimizer.initial(vectors(1)[0])
-    parameters = MetaParameters(config, wanted)
+    parameters = ServedParameters(config, wanted)
     apply = tf.function(parameters.apply)
     update = meta_optimizer.Updater(config)
     for k, gradient in enumerate(vectors(20, seed=1)):
         outcome = apply(gradient, Work(k, 0, 0, k, STEPS, SECONDS))
         wanted = update(wanted, gradient)
         assert (outcome.iteration, outcome.staleness) == (k, 0)
-    found, tallies = parameters.snapshot()
+    found, counters = parameters.snapshot()
     assert_same(found, wanted)
-    assert tallies == Tallies(inner_steps=20 * STEPS, seconds=20 * SECONDS)
+    assert counters == Counters(inner_steps=20 * STEPS, seconds=20 * SECONDS)
 
 
 def test_no_update_is_lost_between_threads():
@@ -109,10 +109,10 @@ def test_old_updates_are_dropped_and_counted():
     assert [bool(served(ones, 0).late) for _ in range(4)] == [
         False, False, True, True,
     ]  # fmt: skip
-    state, tallies = served.parameters.snapshot()
+    state, counters = served.parameters.snapshot()
     assert (state.iteration, state.updates) == (4, 2)
-    assert (tallies.late, tallies.unusable, tallies.repeated) == (2, 0, 0)
-    assert (tallies.staleness, tallies.staleness_max) == (0 + 1 + 2 + 2, 2)
+    assert (counters.late, counters.unusable, counters.repeated) == (2, 0, 0)
+    assert (counters.staleness, counters.staleness_max) == (0 + 1 + 2 + 2, 2)
     twice = meta_optimizer.initial(vectors(1)[0])
     for _ in range(2):
         twice = meta_optimizer.update(SETTINGS, twice, ones)
@@ -127,8 +127,8 @@ def test_what_is_not_usable_changes_nothing(bad):
     gradient = np.zeros(7, "float32")
     gradient[3] = bad
     served(gradient)
-    after, tallies = served.parameters.snapshot()
-    assert (tallies.late, tallies.unusable, tallies.repeated) == (0, 1, 0)
+    after, counters = served.parameters.snapshot()
+    assert (counters.late, counters.unusable, counters.repeated) == (0, 1, 0)
     assert after.iteration == before.iteration + 1
     for a, b in zip(after[:4], before[:4], strict=True):
         np.testing.assert_array_equal(a, b)
@@ -176,9 +176,9 @@ def test_a_trial_changes_nothing():
     one = run.meta_iterations[ROWS[0].name]
     before, _ = run.parameters.snapshot()
     one.warm_up()
-    after, tallies = run.parameters.snapshot()
+    after, counters = run.parameters.snapshot()
     assert_same(after, before)
-    assert tallies == Tallies()
+    assert counters == Counters()
     unrolls = one.unpack(one.traced(draws.as_seed(1), 0, 0, 0).numpy())
     assert len(unrolls.seconds) == unrolls.statistics.segments[0] == 1
     # A slot that was tried is as good as new.
@@ -208,7 +208,7 @@ def test_a_run_does_what_the_numbers_of_its_meta_iterations_say(done):
         count = min(LIMIT, int(lengths.unrolls(seeds[1], 1, mean, CONFIG)[0]))
         assert len(finished.unrolls.seconds) == count
         vector = tf.constant(np.asarray(state.vector))
-        pool = step.nursery.draw(vector, seeds[0], mean)
+        pool = step.sampler.draw(vector, seeds[0], mean)
         pool = pool._replace(left=tf.fill((step.count,), count))
         for k in range(count):
             gradient, pool, statistics = step(
@@ -247,16 +247,16 @@ def test_a_run_goes_on_from_its_arrays(done):
         AsynchronousRun(Hierarchical(), ROWS, CONFIG).restore(arrays)
 
 
-def test_tallies_are_kept(done):
+def test_counters_are_kept(done):
     run, _ = done
     run.pull()
-    given = run.tallies._replace(late=4, staleness=7)
+    given = run.counters._replace(late=4, staleness=7)
     assert given.inner_steps > 0 and given.seconds > 0
-    run.tallies = given
+    run.counters = given
     other = made()
     other.restore(run.arrays())
     other.pull()
-    assert other.tallies == given
+    assert other.counters == given
 
 
 def test_a_lost_server_ends_the_run():

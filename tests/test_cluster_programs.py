@@ -17,7 +17,7 @@ from training.common import checkpoints
 from training.distributed import cluster, launch
 from training.distributed.run import AsynchronousRun
 from training.engine.config import MetaConfig
-from training.engine.meta_step import Statistics
+from training.engine.meta_step import MetaStatistics
 from training.rules.hierarchical import Hierarchical
 
 pytestmark = [pytest.mark.slow, pytest.mark.required]
@@ -155,7 +155,7 @@ def test_one_worker_does_what_one_process_does(tmp_path, environment):
         name, values = wanted[number]
         assert found[number]["row"] == name
         np.testing.assert_allclose(
-            [float(found[number][x]) for x in Statistics._fields],
+            [float(found[number][x]) for x in MetaStatistics._fields],
             values, 1e-2, 1e-3,
         )  # fmt: skip
 

@@ -39,7 +39,7 @@ def meta_step(family=FAMILY, config=CONFIG):
 
 def results(step):
     vector = meta_vector(step.rule)
-    pool = step.nursery.draw(vector, 1, 5.0)
+    pool = step.sampler.draw(vector, 1, 5.0)
     return step.at_most(2, vector, pool, 3, 5.0)
 
 
@@ -71,9 +71,9 @@ def test_a_kept_meta_step_gives_the_same(folder, monkeypatch):
 def test_the_next_start_reads(folder, no_tracing):
     step = meta_step()
     vector = meta_vector(step.rule)
-    first = step.nursery.draw(vector, 1, 5.0)
+    first = step.sampler.draw(vector, 1, 5.0)
     no_tracing()
-    assert_same(first, meta_step().nursery.draw(vector, 1, 5.0))
+    assert_same(first, meta_step().sampler.draw(vector, 1, 5.0))
 
 
 def test_graphs_do_not_depend_on_what_came_before(folder):
@@ -81,7 +81,7 @@ def test_graphs_do_not_depend_on_what_came_before(folder):
     for _ in range(2):
         step = meta_step()
         vector = meta_vector(step.rule)
-        pool = step.nursery.draw(vector, 1, 5.0)
+        pool = step.sampler.draw(vector, 1, 5.0)
         arguments = tf.constant(2), vector, pool, draws.as_seed(3), tf.ones(())
         graphs.append(kept_graphs._trace(step._step, arguments))
     assert graphs[0].definition == graphs[1].definition
@@ -92,14 +92,14 @@ def test_graphs_do_not_depend_on_what_came_before(folder):
 def test_other_graphs_have_other_files(folder, no_tracing):
     step = meta_step()
     vector = meta_vector(step.rule)
-    step.nursery.draw(vector, 1, 5.0)
+    step.sampler.draw(vector, 1, 5.0)
     no_tracing()
     for change in (
         {"family": MatrixFactorization(3, 1)},
         {"config": dataclasses.replace(CONFIG, highest_rate=1.0)},
     ):
         with pytest.raises(AssertionError, match="Traced"):
-            meta_step(**change).nursery.draw(vector, 1, 5.0)
+            meta_step(**change).sampler.draw(vector, 1, 5.0)
 
 
 class Elsewhere(MatrixFactorization):
@@ -111,32 +111,32 @@ class Elsewhere(MatrixFactorization):
 )
 def test_what_comes_from_elsewhere_is_not_kept(folder, family):
     step = meta_step(family)
-    step.nursery.draw(meta_vector(step.rule), 1, 5.0)
+    step.sampler.draw(meta_vector(step.rule), 1, 5.0)
     assert not folder.exists()
 
 
 def test_a_graph_that_holds_a_tensor_is_not_kept(folder, monkeypatch):
     held = tf.constant(2.0)
     step = meta_step()
-    begin = step.nursery.begin
+    begin = step.sampler.begin
     monkeypatch.setattr(
-        step.nursery,
+        step.sampler,
         "begin",
         lambda vector, data: begin(vector * held, data),
     )
-    step.nursery.draw(meta_vector(step.rule), 1, 5.0)
+    step.sampler.draw(meta_vector(step.rule), 1, 5.0)
     assert not folder.exists()
 
 
 def test_a_damaged_file_is_made_anew(folder, caplog):
     step = meta_step()
     vector = meta_vector(step.rule)
-    first = step.nursery.draw(vector, 1, 5.0)
+    first = step.sampler.draw(vector, 1, 5.0)
     (path,) = folder.iterdir()
     whole = path.read_bytes()
     path.write_bytes(whole[:-100])
     with caplog.at_level(logging.WARNING):
-        second = meta_step().nursery.draw(vector, 1, 5.0)
+        second = meta_step().sampler.draw(vector, 1, 5.0)
     assert "Damaged, and made anew" in caplog.text
     assert_same(first, second)
     assert path.read_bytes() == whole

@@ -28,7 +28,7 @@ MANY = 10_000
         ("clip_step", -0.1, "0 or positive"),
         ("mean_between", -1.0, "0 or positive"),
         ("averaging", 1.0, "in [0, 1)"),
-        ("foresight", 1.5, "in [0, 1]"),
+        ("horizon_discount", 1.5, "in [0, 1]"),
         ("meta_optimizer", "sgd", "adam or rmsprop"),
         ("highest_rate", 1e-7, "at least lowest_rate=1e-06"),
     ],
@@ -56,8 +56,8 @@ def test_changed_settings_are_those_that_differ():
     assert changed == {"seed": 3, "clip": 2.0}
 
 
-def shares(total, foresight):
-    return lengths.shares(tf.range(total), total, foresight)
+def shares(total, horizon_discount):
+    return lengths.shares(tf.range(total), total, horizon_discount)
 
 
 def test_shares_by_hand():

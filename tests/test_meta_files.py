@@ -11,13 +11,13 @@ from hrnn_opt import RuleConfig
 from training.common import checkpoints
 from training.engine import meta_optimizer
 from training.engine.config import MetaConfig
-from training.engine.meta_step import Statistics
+from training.engine.meta_step import MetaStatistics
 from training.evaluation import candidates
 from training.rules.hierarchical import Hierarchical
 from training.runs import folder as run_folder
 from training.runs.folder import RunFolder
 from training.runs.local import state_arrays, state_of
-from training.runs.log import HEADER, Telemetry
+from training.runs.log import HEADER, RunLog
 
 
 def arrays(number):
@@ -98,7 +98,7 @@ def test_any_wrong_byte_is_a_value_error_or_harmless(tmp_path):
 
 
 def statistics(loss):
-    return Statistics(*(loss for _ in Statistics._fields))
+    return MetaStatistics(*(loss for _ in MetaStatistics._fields))
 
 
 def lines(folder):
@@ -107,13 +107,13 @@ def lines(folder):
 
 
 def test_lines_that_will_be_done_again_are_dropped(tmp_path):
-    first = Telemetry(tmp_path, 0, 0.0, None)
+    first = RunLog(tmp_path, 0, 0.0, None)
     for n in range(12):
         first.meta_iteration(n, "plane", 100, statistics(-0.5))
     first.close()
     with (tmp_path / "meta_train.csv").open("a") as file:
         file.write("12,cut off")
-    second = Telemetry(tmp_path, 10, 60.0, 30.0)
+    second = RunLog(tmp_path, 10, 60.0, 30.0)
     second.meta_iteration(10, "valley", 100, statistics(-0.25))
     second.held_out(10, {"plane": (-1.0, 0.0, 0.0)})
     second.flush()
@@ -130,9 +130,9 @@ def test_lines_that_will_be_done_again_are_dropped(tmp_path):
 
 def test_a_run_that_starts_again_has_one_header(tmp_path):
     for _ in range(2):
-        telemetry = Telemetry(tmp_path, 0, 0.0, None)
-        telemetry.meta_iteration(0, "plane", 1, statistics(1.0))
-        telemetry.close()
+        log = RunLog(tmp_path, 0, 0.0, None)
+        log.meta_iteration(0, "plane", 1, statistics(1.0))
+        log.close()
     assert [line[0] for line in lines(tmp_path)] == ["iteration", "0"]
 
 

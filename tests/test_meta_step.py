@@ -54,7 +54,7 @@ def step():
 
 @pytest.fixture(scope="module")
 def fresh(step):
-    drawn = step.nursery.draw(VECTOR, 3, 10.0)
+    drawn = step.sampler.draw(VECTOR, 3, 10.0)
     return drawn._replace(left=tf.constant([5, 6, 7, 8]))
 
 
@@ -81,7 +81,7 @@ def by_tape(step, old, steps, weight=(1.0,) * COUNT):
     with tf.GradientTape() as tape:
         tape.watch(VECTOR)
         meta = RULE.unpack(VECTOR)
-        begun = step.nursery.begin(VECTOR, old.data)
+        begun = step.sampler.begin(VECTOR, old.data)
         state = tf.nest.map_structure(
             lambda a, b: tf.where(old.age == 0, a, b), begun, old.state
         )
@@ -215,8 +215,8 @@ def test_unfinished_instances_go_on_bit_for_bit(step, carried, once):
 
 def test_the_renewed_start_afresh(step, carried):
     done = carried._replace(left=tf.constant([0, 5, 6, 7]))
-    new = step.nursery.renew(done, VECTOR, 9, 10.0)
-    begun = step.nursery.begin(VECTOR, new.data)
+    new = step.sampler.renew(done, VECTOR, 9, 10.0)
+    begun = step.sampler.begin(VECTOR, new.data)
     loss = np.asarray(FAMILY.full_loss(new.data, new.data["start"]))
     for a, b in zip(
         tf.nest.flatten(new.state), tf.nest.flatten(begun), strict=True
@@ -225,7 +225,7 @@ def test_the_renewed_start_afresh(step, carried):
     assert float(new.first[0]) == pytest.approx(np.log(loss[0]), abs=1e-5)
     assert new.age[0] == 0 and new.left[0] >= 1
     assert np.all(carried.state.theta[:, 1:] == new.state.theta[:, 1:])
-    assert step.nursery.renew(carried, VECTOR, 9, 10.0) is carried
+    assert step.sampler.renew(carried, VECTOR, 9, 10.0) is carried
 
 
 def test_diverged_instances_are_given_up(step, carried):

@@ -18,6 +18,7 @@ from absl import app, flags, logging
 from tqdm import tqdm
 
 import problems
+from training.common import old_names
 from training.runs import local, folder as run_folder
 from training.engine.compiled import keep_graphs_as_traced
 from training.engine.config import MetaConfig
@@ -90,7 +91,17 @@ def define_settings():
         kinds[field.type](field.name, None, text)
 
 
+def refuse_old_names():
+    """Flags of earlier versions: an error names those of now."""
+    for old, new in old_names.SETTINGS.items():
+        flags.DEFINE_string(old, None, f"Is --{new} now.")
+        flags.register_validator(
+            old, lambda value: value is None, f"Use --{new} instead of --{old}."
+        )
+
+
 define_settings()
+refuse_old_names()
 
 
 def selected(rows: tuple) -> tuple:
@@ -165,30 +176,30 @@ def train_here():
     for _ in tqdm(names, total=len(run.rows), desc="compiling", unit="row"):
         if stop:
             return
-    telemetry = folder.telemetry(run, MAX_SECONDS.value)
-    saved = evaluated = telemetry.elapsed
+    log = folder.log(run, MAX_SECONDS.value)
+    saved = evaluated = log.elapsed
     while not stop:
-        if MAX_SECONDS.value and telemetry.elapsed >= MAX_SECONDS.value:
+        if MAX_SECONDS.value and log.elapsed >= MAX_SECONDS.value:
             break
         if MAX_ITERATIONS.value and run.state.iteration >= MAX_ITERATIONS.value:
             break
         iteration, before = run.state.iteration, run.inner_steps
         row, statistics = run.iterate()
-        telemetry.meta_iteration(
+        log.meta_iteration(
             iteration, row.name, run.inner_steps - before, statistics
         )
-        now = telemetry.elapsed
+        now = log.elapsed
         if now - saved >= SAVE_SECONDS.value:
-            folder.save(run, telemetry)
+            folder.save(run, log)
             saved = now
         if EVALUATE_SECONDS.value and now - evaluated >= EVALUATE_SECONDS.value:
-            folder.evaluate(run, telemetry)
-            evaluated = telemetry.elapsed
-    folder.save(run, telemetry)
+            folder.evaluate(run, log)
+            evaluated = log.elapsed
+    folder.save(run, log)
     if EVALUATE_SECONDS.value and not stop:
-        folder.evaluate(run, telemetry)
-    telemetry.close()
-    print(folder.summary(run, telemetry))
+        folder.evaluate(run, log)
+    log.close()
+    print(folder.summary(run, log))
 
 
 def train_in_cluster():

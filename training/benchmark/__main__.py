@@ -121,9 +121,9 @@ def _estimate() -> dict:
 
 
 def _telemetry() -> dict:
-    from training.benchmark import telemetry
+    from training.benchmark import telemetry_cost
 
-    return telemetry.run(SECONDS.value)
+    return telemetry_cost.run(SECONDS.value)
 
 
 # Name to a function that prints tables and returns figures. Each imports its

@@ -11,10 +11,10 @@ import time
 import numpy as np
 import tensorflow as tf
 
-from training.benchmark import crowds, delays, one_worker
+from training.benchmark import delays, one_worker, queue_simulation
 from training.common.tables import table
 from training.distributed import cluster, launch
-from training.distributed.parameters import DEVICE, MetaParameters, Work
+from training.distributed.parameters import DEVICE, ServedParameters, Work
 from training.engine import meta_optimizer
 from training.engine.config import MetaConfig
 from training.rules.hierarchical import Hierarchical
@@ -92,7 +92,7 @@ def ceiling(workers: int = 2) -> dict:
 
 
 def _ceiling(config, vector, coordinator) -> dict:
-    parameters = MetaParameters(
+    parameters = ServedParameters(
         config, meta_optimizer.initial(vector), CLOSURES, None, DEVICE
     )
     gradient = np.full_like(vector, 1e-3)
@@ -135,7 +135,7 @@ def _ceiling(config, vector, coordinator) -> dict:
     updater = meta_optimizer.Updater(config)
     for _ in range(total):
         wanted = updater(wanted, gradient)
-    state, tallies = parameters.snapshot()
+    state, counters = parameters.snapshot()
     exact = state.updates == total and np.allclose(
         state.vector, wanted.vector, rtol=1e-5, atol=1e-6
     )
@@ -144,15 +144,17 @@ def _ceiling(config, vector, coordinator) -> dict:
         "updates_per_s": round(updates_per_s),
         "updates": state.updates,
         "nothing_lost": bool(exact),
-        "staleness_max": tallies.staleness_max,
+        "staleness_max": counters.staleness_max,
     }
 
 
-def crowd(unroll_s, update_s: float) -> dict:
+def many_workers(unroll_s, update_s: float) -> dict:
     """The table of simulated workers."""
     numbers = len(Hierarchical().initial_meta(0))
     found = [
-        crowds.simulate(workers, np.asarray(unroll_s), update_s, numbers)
+        queue_simulation.simulate(
+            workers, np.asarray(unroll_s), update_s, numbers
+        )
         for workers in CROWDS
     ]
     print(
@@ -237,7 +239,7 @@ def run(
     if only in (None, "ceiling"):
         figures["ceiling"] = ceiling()
         unroll_s = figures.pop("unroll_s", [0.5])
-        figures["crowds"] = crowd(
+        figures["queue_simulation"] = many_workers(
             unroll_s, 1.0 / figures["ceiling"]["updates_per_s"]
         )
     if only in (None, "late"):

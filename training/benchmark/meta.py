@@ -39,7 +39,7 @@ class Measured:
         self.step = MetaStep(rule, family, count, config)
         self.vector = tf.constant(rule.initial_meta(0))
         start = time.perf_counter()
-        self.pool = self.step.nursery.draw(self.vector, 0, 10.0)
+        self.pool = self.step.sampler.draw(self.vector, 0, 10.0)
         self.step.warm_up(self.vector)
         self.compile_s = time.perf_counter() - start
         self.seed = 0

@@ -14,6 +14,8 @@ import zipfile
 import numpy as np
 from absl import logging
 
+from training.common import old_names
+
 _NAME = re.compile(r"checkpoint-(\d+)\.npz")
 
 
@@ -33,7 +35,7 @@ def write(path, arrays: dict, info: dict):
 
 
 def read(path) -> tuple[dict, dict]:
-    """Arrays and info.
+    """Arrays and info, by the names that they have now.
 
     Raises:
         ValueError: not a checkpoint, or a damaged one.
@@ -51,7 +53,7 @@ def read(path) -> tuple[dict, dict]:
             f"Argument `path` must be a whole checkpoint ({error}). "
             f"Received: path={str(path)!r}"
         ) from error
-    return arrays, info
+    return old_names.arrays(arrays), old_names.info(info)
 
 
 def numbered(folder) -> list[tuple[int, pathlib.Path]]:

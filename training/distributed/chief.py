@@ -9,9 +9,9 @@ import tensorflow as tf
 from tqdm import tqdm
 
 from training.distributed import cluster
-from training.distributed.cluster_log import ClusterTelemetry
+from training.distributed.cluster_log import ClusterLog
 from training.distributed.run import AsynchronousRun
-from training.engine.meta_step import Statistics
+from training.engine.meta_step import MetaStatistics
 from training.runs.folder import RunFolder
 
 LINE_SECONDS = 10.0
@@ -52,17 +52,15 @@ def train(
         if stopped():
             return
     compile_s = time.monotonic() - begun
-    telemetry = folder.telemetry(
-        run, max_seconds, lambda: run.tallies.seconds, COLUMNS
-    )
+    log = folder.log(run, max_seconds, lambda: run.counters.seconds, COLUMNS)
     addresses = [a for (job, _), a in cluster.tasks(found).items()
                  if job == "worker"]  # fmt: skip
-    whole = ClusterTelemetry(folder.path, run, addresses, telemetry.seconds)
+    whole = ClusterLog(folder.path, run, addresses, log.seconds)
     iteration = run.state.iteration
     run.start()
-    saved = lined = evaluated = telemetry.elapsed
+    saved = lined = evaluated = log.elapsed
     while not stopped():
-        now = telemetry.elapsed
+        now = log.elapsed
         if max_seconds and now >= max_seconds:
             break
         if max_iterations and iteration >= max_iterations:
@@ -70,7 +68,7 @@ def train(
         finished = run.results(0.2)
         if finished is not None:
             iteration = max(
-                iteration, _write(telemetry, finished, run.steps_of(finished))
+                iteration, _write(log, finished, run.steps_of(finished))
             )
         if now - lined >= LINE_SECONDS:
             run.pull()
@@ -78,40 +76,40 @@ def train(
             lined = now
         if now - saved >= save_seconds:
             run.pull()
-            folder.save(run, telemetry)
+            folder.save(run, log)
             saved = now
         if evaluate_seconds and now - evaluated >= evaluate_seconds:
             run.pull()
-            folder.evaluate(run, telemetry)
-            evaluated = telemetry.elapsed
+            folder.evaluate(run, log)
+            evaluated = log.elapsed
     run.pull()
     whole.line()
-    folder.save(run, telemetry)
+    folder.save(run, log)
     if evaluate_seconds and not stopped():
-        folder.evaluate(run, telemetry)
-    telemetry.close()
+        folder.evaluate(run, log)
+    log.close()
     summary = whole.summary() | {"compile_s": round(compile_s, 1)}
     whole.close()
-    print(folder.summary(run, telemetry))
+    print(folder.summary(run, log))
     print(json.dumps(summary), flush=True)
 
 
-def _write(telemetry, finished, inner_steps: int) -> int:
+def _write(log, finished, inner_steps: int) -> int:
     """The unrolls' lines; returns the number after the last of them."""
     unrolls, outcome = finished.unrolls, finished.unrolls.outcome
     if not len(unrolls.seconds):
         return 0
     columns = (*outcome[1:], unrolls.seconds, unrolls.waiting)
     for k, number in enumerate(outcome.iteration.astype(int)):
-        telemetry.line(
+        log.line(
             number,
             finished.row.name,
             [values[k] for values in unrolls.statistics],
             [values[k] for values in columns],
         )
-    means = Statistics(*(float(np.mean(x)) for x in unrolls.statistics))
+    means = MetaStatistics(*(float(np.mean(x)) for x in unrolls.statistics))
     last = int(outcome.iteration[-1])
-    telemetry.show(last, finished.row.name, inner_steps, means)
+    log.show(last, finished.row.name, inner_steps, means)
     return last + 1
 
 

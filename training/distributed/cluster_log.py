@@ -16,7 +16,7 @@ HEADER = (
 )  # fmt: skip
 
 
-class ClusterTelemetry:
+class ClusterLog:
     """Rates between two lines, and counts so far.
 
     `coordination` is the share of the workers' time in which they did not
@@ -43,17 +43,17 @@ class ClusterTelemetry:
 
     def _now(self) -> tuple:
         run = self._run
-        return time.monotonic(), run.state.iteration, run.tallies
+        return time.monotonic(), run.state.iteration, run.counters
 
     def _since(self, earlier) -> dict:
         """Rates since an earlier `_now`."""
-        now, iteration, tallies = self._now()
+        now, iteration, counters = self._now()
         span, updates = now - earlier[0], iteration - earlier[1]
-        staleness = tallies.staleness - earlier[2].staleness
-        busy = tallies.seconds - earlier[2].seconds
+        staleness = counters.staleness - earlier[2].staleness
+        busy = counters.seconds - earlier[2].seconds
         share = busy / (span * max(1, len(self._addresses)))
         return {
-            "inner_steps_per_s": (tallies.inner_steps - earlier[2].inner_steps)
+            "inner_steps_per_s": (counters.inner_steps - earlier[2].inner_steps)
             / span,
             "updates_per_s": updates / span,
             "staleness_mean": staleness / max(1, updates),
@@ -67,13 +67,13 @@ class ClusterTelemetry:
 
     def line(self):
         """Writes a line about the time since the last one, after a `pull`."""
-        now, iteration, tallies = self._now()
+        now, iteration, counters = self._now()
         values = self._since(self._last) | {
             "seconds": self._earlier + now - self._first[0],
-            "staleness_max": tallies.staleness_max,
-            "late": tallies.late,
-            "unusable": tallies.unusable,
-            "repeated": tallies.repeated,
+            "staleness_max": counters.staleness_max,
+            "late": counters.late,
+            "unusable": counters.unusable,
+            "repeated": counters.repeated,
             "workers": self.alive(),
         }
         self._csv.writerow(f"{values[name]:.6g}" for name in HEADER)
@@ -86,16 +86,16 @@ class ClusterTelemetry:
 
     def summary(self) -> dict:
         """Of the whole time, for the last line of a program."""
-        tallies, since = self._run.tallies, self._since(self._first)
+        counters, since = self._run.counters, self._since(self._first)
         return {
             "updates": self._run.state.updates,
             "inner_steps_per_s": round(since["inner_steps_per_s"]),
             "updates_per_s": round(since["updates_per_s"], 2),
             "staleness_mean": round(since["staleness_mean"], 3),
-            "staleness_max": tallies.staleness_max,
-            "dropped": tallies.late,
-            "unusable": tallies.unusable,
-            "repeated": tallies.repeated,
+            "staleness_max": counters.staleness_max,
+            "dropped": counters.late,
+            "unusable": counters.unusable,
+            "repeated": counters.repeated,
             "workers": len(self._addresses),
             "coordination": round(since["coordination"], 4),
         }

@@ -6,15 +6,15 @@ import numpy as np
 import tensorflow as tf
 
 from problems import draws
-from training.distributed.parameters import MetaParameters, Outcome, Work
+from training.distributed.parameters import Outcome, ServedParameters, Work
 from training.engine import lengths
-from training.engine.meta_step import NO_LIMIT, MetaStep, Statistics
+from training.engine.meta_step import NO_LIMIT, MetaStatistics, MetaStep
 
 
 class Unrolls(NamedTuple):
     """What happened in the unrolls of one meta-iteration; arrays [unrolls]."""
 
-    statistics: Statistics
+    statistics: MetaStatistics
     outcome: Outcome
     seconds: np.ndarray  # of computing
     waiting: np.ndarray  # seconds of reading and writing
@@ -32,7 +32,7 @@ class MetaIteration:
         parameters: what is trained.
     """
 
-    def __init__(self, step: MetaStep, parameters: MetaParameters):
+    def __init__(self, step: MetaStep, parameters: ServedParameters):
         self.step, self.parameters = step, parameters
         self.traced = tf.function(
             self._run,
@@ -48,7 +48,7 @@ class MetaIteration:
 
         Args:
             seed: of everything random in it.
-            slot: of those under way, see `MetaParameters`.
+            slot: of those under way, see `ServedParameters`.
             number: of the meta-iteration.
             limit: of the number of unrolls; 0 is one of a single segment,
                 which updates nothing.
@@ -65,7 +65,7 @@ class MetaIteration:
         segments = tf.where(dry, 1, NO_LIMIT)
         count = lengths.unrolls(counting, 1, mean, config)[0]
         count = tf.minimum(count, tf.maximum(limit, 1))
-        instances = self.step.nursery.draw(vector, drawing, mean)
+        instances = self.step.sampler.draw(vector, drawing, mean)
         instances = instances._replace(left=tf.fill((self.step.count,), count))
 
         def unroll(k, instances, rows):
@@ -94,7 +94,7 @@ class MetaIteration:
             row = tf.stack([tf.cast(x, tf.float64) for x in row])
             return k + 1, instances, rows.write(k, row)
 
-        width = len(Statistics._fields) + len(Outcome._fields) + 2
+        width = len(MetaStatistics._fields) + len(Outcome._fields) + 2
         rows = tf.TensorArray(tf.float64, count, element_shape=(width,))
         *_, rows = tf.while_loop(
             lambda k, *_: k < count,
@@ -108,8 +108,8 @@ class MetaIteration:
     def unpack(rows: np.ndarray) -> Unrolls:
         """What the closure's result says."""
         columns = list(rows.T)
-        count = len(Statistics._fields)
-        statistics = Statistics(*columns[:count])
+        count = len(MetaStatistics._fields)
+        statistics = MetaStatistics(*columns[:count])
         outcome = Outcome(*columns[count:-2])
         return Unrolls(statistics, outcome, *columns[-2:])
 

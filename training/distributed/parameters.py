@@ -18,7 +18,7 @@ DIGIT = 2**16
 """Integers of up to 31 bits travel as two floats, beside other floats."""
 
 
-class Tallies(NamedTuple):
+class Counters(NamedTuple):
     """What happened to the updates so far; variables or their values."""
 
     late: Any = 0  # dropped: older than `max_staleness`
@@ -30,7 +30,7 @@ class Tallies(NamedTuple):
     seconds: Any = 0.0  # that workers computed for them
 
 
-KINDS = Tallies(*[tf.int64] * 6, tf.float64)
+KINDS = Counters(*[tf.int64] * 6, tf.float64)
 
 
 class Work(NamedTuple):
@@ -53,7 +53,7 @@ class Outcome(NamedTuple):
     late: Any  # whether it was dropped for that
 
 
-class MetaParameters:
+class ServedParameters:
     """Variables of a `MetaState`, and updates that exclude each other.
 
     An update reads and writes ten variables. One lock around all of it, on the
@@ -85,7 +85,7 @@ class MetaParameters:
             self.state = MetaState(
                 *(tf.Variable(value, trainable=False) for value in state)
             )
-            self.tallies = Tallies(
+            self.counters = Counters(
                 *(
                     tf.Variable(tf.zeros((), kind), trainable=False)
                     for kind in KINDS
@@ -147,13 +147,13 @@ class MetaParameters:
         new = meta_optimizer.update(self.config, old, gradient)
         known = self._owners[work.slot] == work.number
         done = tf.where(known, self._progress[work.slot], 0)
-        more = Tallies(
+        more = Counters(
             late=late,
             unusable=~late & (new.updates == old.updates),
             repeated=work.unroll < done,
             staleness=staleness,
             staleness_max=tf.maximum(
-                0, staleness - tf.cast(self.tallies.staleness_max, tf.int32)
+                0, staleness - tf.cast(self.counters.staleness_max, tf.int32)
             ),
             inner_steps=work.inner_steps,
             seconds=work.seconds,
@@ -166,7 +166,7 @@ class MetaParameters:
             ),
             *(
                 v.assign_add(tf.cast(x, v.dtype) * tf.cast(unless, v.dtype))
-                for v, x in zip(self.tallies, more, strict=True)
+                for v, x in zip(self.counters, more, strict=True)
             ),
             self._owners.scatter_nd_update(
                 [[work.slot]], [tf.where(work.dry, -1, work.number)]
@@ -184,22 +184,22 @@ class MetaParameters:
             return self._lock.execute(
                 lambda: tuple(
                     tf.identity(v.read_value())
-                    for v in (*self.state, *self.tallies)
+                    for v in (*self.state, *self.counters)
                 )
             )
 
-    def snapshot(self) -> tuple[MetaState, Tallies]:
+    def snapshot(self) -> tuple[MetaState, Counters]:
         """All of it at one moment, between two updates, in NumPy."""
         values = [value.numpy() for value in self._snapshot()]
         count = len(MetaState._fields)
         *vectors, iteration, updates = values[:count]
         state = MetaState(*vectors, int(iteration), int(updates))
-        return state, Tallies(*(value.item() for value in values[count:]))
+        return state, Counters(*(value.item() for value in values[count:]))
 
-    def restore(self, state: MetaState, tallies: Tallies):
+    def restore(self, state: MetaState, counters: Counters):
         """The inverse of `snapshot`, before any work begins."""
-        variables = (*self.state, *self.tallies)
-        values = (*state, *tallies)
+        variables = (*self.state, *self.counters)
+        values = (*state, *counters)
         for variable, value in zip(variables, values, strict=True):
             variable.assign(np.asarray(value, variable.dtype.as_numpy_dtype))
 

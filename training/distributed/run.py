@@ -14,7 +14,7 @@ import tensorflow as tf
 from problems import draws
 from problems.ensemble import Row
 from training.distributed.meta_iteration import MetaIteration, Unrolls
-from training.distributed.parameters import DEVICE, MetaParameters, Tallies
+from training.distributed.parameters import DEVICE, Counters, ServedParameters
 from training.engine import meta_optimizer
 from training.engine.config import MetaConfig
 from training.engine.meta_step import NO_LIMIT
@@ -58,7 +58,7 @@ class AsynchronousRun:
         coordinator: a `ClusterCoordinator`; None does all work in this process,
             one meta-iteration after another.
         workers: that it has.
-        max_staleness: see `MetaParameters`.
+        max_staleness: see `ServedParameters`.
         limit: of the unrolls of a meta-iteration; for measurements.
     """
 
@@ -79,9 +79,9 @@ class AsynchronousRun:
         self._coordinator = coordinator or Here()
         vector = np.asarray(rule.initial_meta(config.seed), np.float32)
         self.state = meta_optimizer.initial(vector)
-        self.tallies = Tallies()
+        self.counters = Counters()
         slots = BACKLOG * workers if self._remote else 1
-        self.parameters = MetaParameters(
+        self.parameters = ServedParameters(
             config, self.state, slots, max_staleness,
             DEVICE if self._remote else None,
         )  # fmt: skip
@@ -226,11 +226,11 @@ class AsynchronousRun:
     @property
     def inner_steps(self) -> int:
         """That all updates came from, at the last `pull`."""
-        return self.tallies.inner_steps
+        return self.counters.inner_steps
 
     def pull(self):
         """Brings the state as it is on the server now."""
-        self.state, self.tallies = self.parameters.snapshot()
+        self.state, self.counters = self.parameters.snapshot()
 
     def arrays(self, pool: bool = True) -> dict:
         """As those of `local.Run`; there is no pool.
@@ -238,9 +238,9 @@ class AsynchronousRun:
         `meta_iterations` counts those of the paper, `iteration` unrolls.
         """
         more = {"state/meta_iterations": self.number} | {
-            f"tallies/{name}": x for name, x in self.tallies._asdict().items()
+            f"counters/{name}": x for name, x in self.counters._asdict().items()
         }
-        return local.state_arrays(self.state, self.tallies.inner_steps) | {
+        return local.state_arrays(self.state, self.counters.inner_steps) | {
             name: np.asarray(value) for name, value in more.items()
         }
 
@@ -255,9 +255,9 @@ class AsynchronousRun:
         )
         self.number = int(arrays.get("state/meta_iterations", 0))
         found = {
-            name: arrays[f"tallies/{name}"].item()
-            for name in Tallies._fields
-            if f"tallies/{name}" in arrays
+            name: arrays[f"counters/{name}"].item()
+            for name in Counters._fields
+            if f"counters/{name}" in arrays
         }
-        self.tallies = Tallies(**found | {"inner_steps": inner_steps})
-        self.parameters.restore(self.state, self.tallies)
+        self.counters = Counters(**found | {"inner_steps": inner_steps})
+        self.parameters.restore(self.state, self.counters)

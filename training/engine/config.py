@@ -4,6 +4,7 @@ import dataclasses
 import json
 
 from hrnn_opt.rule.config import RuleConfig
+from training.common import old_names
 
 
 def _setting(default, text: str):
@@ -92,25 +93,25 @@ class MetaConfig:
         "Largest sensitivity of an instance's average log loss to a step, at "
         "every step back (training.engine.sensitivity); 0 does not clip.",
     )
-    foresight: float = _setting(
+    horizon_discount: float = _setting(
         0.0,
         "Share of an unroll over which the weight of its steps' own "
         "derivatives falls to 0 at the end: of what the last ones do, the "
         "unroll sees too little. 0 weighs all alike. Not in the paper.",
     )
-    disturbed: float = _setting(
+    step_length_perturbation: float = _setting(
         0.0,
         "Share of unrolls of an instance that begin with all step lengths "
         "multiplied by exp(uniform(-6, 1)): a rule that only knows a course "
         "by heart does not find back. Not in the paper.",
     )
-    revival: float = _setting(
+    vanishing_step_penalty: float = _setting(
         0.0,
         "Weight of a penalty on log step lengths below -6 in the objective, "
         "as long as the loss is not close to 0 (1e-4): steps that died have "
         "no other derivative. Not in the paper.",
     )
-    calm: float = _setting(
+    long_step_penalty: float = _setting(
         0.0,
         "Weight of a penalty on half the squares of log step lengths above -3 "
         "in the objective, averaged in each tensor and over tensors, once the "
@@ -149,13 +150,25 @@ class MetaConfig:
             "highest_rate", "epsilon", "meta_rate", "meta_rate_end",
         ):  # fmt: skip
             self._check(name, getattr(self, name) > 0, "positive")
-        for name in ("clip", "clip_step", "revival", "calm", "mean_between"):
+        for name in (
+            "clip",
+            "clip_step",
+            "vanishing_step_penalty",
+            "long_step_penalty",
+            "mean_between",
+        ):
             self._check(name, getattr(self, name) >= 0, "0 or positive")
         self._check("negligible", 0 <= self.negligible < 1, "in [0, 1)")
         self._check("length_unit", 0 < self.length_unit <= 1, "in (0, 1]")
         self._check("averaging", 0 <= self.averaging < 1, "in [0, 1)")
-        self._check("disturbed", 0 <= self.disturbed <= 1, "in [0, 1]")
-        self._check("foresight", 0 <= self.foresight <= 1, "in [0, 1]")
+        self._check(
+            "step_length_perturbation",
+            0 <= self.step_length_perturbation <= 1,
+            "in [0, 1]",
+        )
+        self._check(
+            "horizon_discount", 0 <= self.horizon_discount <= 1, "in [0, 1]"
+        )
         self._check(
             "meta_optimizer",
             self.meta_optimizer in ("adam", "rmsprop"),
@@ -207,12 +220,12 @@ class MetaConfig:
 
     @classmethod
     def from_json(cls, text: str) -> "MetaConfig":
-        """The inverse of `to_json`.
+        """The inverse of `to_json`, also of earlier versions.
 
         Raises:
             ValueError: a field that this version does not know.
         """
-        values = json.loads(text)
+        values = old_names.settings(json.loads(text))
         known = {field.name for field in dataclasses.fields(cls)}
         if set(values) - known:
             raise ValueError(

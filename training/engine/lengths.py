@@ -38,22 +38,24 @@ def unrolls(seed, count: int, mean, config: MetaConfig):
     return 1 + tf.cast(tf.round(extra), tf.int32)
 
 
-def shares(steps, total, foresight: float):
+def shares(steps, total, horizon_discount: float):
     """Weights of the steps' own derivatives in an unroll's meta-gradient.
 
-    1, then falling to 0 over the last `foresight` of the unroll: a shorter
-    step always pays at once where gradients are noisy, and what it costs comes
-    later than the end (short-horizon bias; Wu et al., 2018).
+    1, then falling to 0 over the last `horizon_discount` of the unroll: a
+    shorter step always pays at once where gradients are noisy, and what it
+    costs comes later than the end (short-horizon bias; Wu et al., 2018).
 
     Args:
         steps: their numbers in the unroll.
         total: number of steps of the unroll.
-        foresight: see `MetaConfig`.
+        horizon_discount: see `MetaConfig`.
     """
     left = tf.cast(total - steps, tf.float32)
-    if not foresight:
+    if not horizon_discount:
         return tf.ones_like(left)
-    return tf.minimum(1.0, left / (foresight * tf.cast(total, tf.float32)))
+    return tf.minimum(
+        1.0, left / (horizon_discount * tf.cast(total, tf.float32))
+    )
 
 
 def mean_unrolls(config: MetaConfig, iteration):

@@ -10,7 +10,7 @@ from training.engine import lengths
 from training.engine.compiled import Compiled
 from training.engine.config import MetaConfig
 from training.engine.objective import average_log_loss
-from training.engine.pool import Nursery, Trajectories
+from training.engine.pool import TrajectoryPool, TrajectorySampler
 from training.engine.unroll import Unroll
 from training.kept_graphs import kept
 
@@ -24,7 +24,7 @@ DIVERGED = 3.0
 led there has been seen, and from there on there is little to learn."""
 
 
-class Statistics(NamedTuple):
+class MetaStatistics(NamedTuple):
     """What one meta-iteration was like; means over instances unless said."""
 
     meta_loss: Any  # Equation 14 over this unroll
@@ -64,7 +64,7 @@ class MetaStep:
     def __init__(self, rule, family: Family, count: int, config: MetaConfig):
         self.rule, self.family, self.count = rule, family, count
         self.config = config
-        self.nursery = Nursery(rule, family, count, config)
+        self.sampler = TrajectorySampler(rule, family, count, config)
         self.unroll = Unroll(
             rule,
             family,
@@ -73,14 +73,16 @@ class MetaStep:
             config.log_objective,
             config.second_derivatives,
             config.clip_step,
-            config.revival,
-            config.calm,
+            config.vanishing_step_penalty,
+            config.long_step_penalty,
         )
         self._traced = Compiled(
             kept(self._step, rule, family, count, config, STORED_BYTES)
         )
 
-    def __call__(self, vector, trajectories: Trajectories, seed, mean_unrolls):
+    def __call__(
+        self, vector, trajectories: TrajectoryPool, seed, mean_unrolls
+    ):
         """Unrolls the instances further, and differentiates.
 
         Args:
@@ -90,7 +92,8 @@ class MetaStep:
             mean_unrolls: of the new trajectories.
 
         Returns:
-            The meta-gradient [M], the trajectories afterwards, `Statistics`.
+            The meta-gradient [M], the trajectories afterwards, and
+            `MetaStatistics`.
         """
         return self.at_most(NO_LIMIT, vector, trajectories, seed, mean_unrolls)
 
@@ -101,14 +104,14 @@ class MetaStep:
         return self._traced(limit, vector, trajectories, seed, mean)
 
     def _step(self, limit, vector, trajectories, seed, mean_unrolls):
-        number, between, renewing, disturbing, seed = self._plan(seed)
-        old = self.nursery.renew(trajectories, vector, renewing, mean_unrolls)
-        old = self.nursery.disturb(old, disturbing)
+        number, between, renewing, perturbing, seed = self._plan(seed)
+        old = self.sampler.renew(trajectories, vector, renewing, mean_unrolls)
+        old = self.sampler.perturb(old, perturbing)
         number, between = tf.minimum(number, limit), tf.minimum(between, limit)
         return self._unroll(vector, old, seed, number, between)
 
     def _plan(self, seed):
-        """Numbers of segments; seeds of renewal, disturbance and steps."""
+        """Numbers of segments; seeds of renewal, perturbation and steps."""
         first, second, *others = draws.split(seed, 5)
         return (
             lengths.segments(first, self.config),
@@ -118,7 +121,7 @@ class MetaStep:
 
     def warm_up(self, vector):
         """Compiles everything, on one segment, without any result."""
-        fresh = self.nursery.draw(vector, self.config.seed, 1.0)
+        fresh = self.sampler.draw(vector, self.config.seed, 1.0)
         # In the very function that is called later: others would compile anew,
         # and keep programs of their own.
         self.at_most(1, vector, fresh, 0, 1.0)
@@ -250,7 +253,7 @@ class MetaStep:
             keep: instances that move, [B]; None is all.
         """
         total = self.config.segment * number
-        benign = tf.nest.flatten(self.nursery.begin(vector, old.data))
+        benign = tf.nest.flatten(self.sampler.begin(vector, old.data))
 
         def body(left, gradient, cotangent, largest, clipped):
             k = left - 1
@@ -264,7 +267,7 @@ class MetaStep:
             shares = lengths.shares(
                 first + tf.range(self.config.segment),
                 total,
-                self.config.foresight,
+                self.config.horizon_discount,
             )
             extra, cotangent, norm, number = self.unroll.backward(
                 vector, old.data, states, old.lr, seed, first, cotangent,
@@ -309,7 +312,7 @@ class MetaStep:
             age=old.age + 1,
             left=tf.where(lost, 0, old.left - 1),
         )
-        statistics = Statistics(
+        statistics = MetaStatistics(
             meta_loss=tf.reduce_mean(meta_losses),
             final=tf.reduce_mean(final),
             segments=number,
@@ -328,7 +331,7 @@ class MetaStep:
         """Meta-gradient through the initial state of fresh instances."""
         with tf.GradientTape() as tape:
             tape.watch(vector)
-            state = self.nursery.begin(vector, old.data)
+            state = self.sampler.begin(vector, old.data)
         fresh = old.age == 0
         pairs = [
             (x, tf.where(fresh, bar, tf.zeros_like(bar)))

@@ -12,12 +12,12 @@ from training.engine.config import MetaConfig
 from training.engine.objective import log_loss
 from training.kept_graphs import kept
 
-DISTURBANCE = (-6.0, 1.0)
+PERTURBATION = (-6.0, 1.0)
 """Range of changes of the log step lengths: further down, where progress stops,
 than up, where little is needed to blow up."""
 
 
-class Trajectories(NamedTuple):
+class TrajectoryPool(NamedTuple):
     """B instances of a family, being trained by a rule."""
 
     data: Any  # of the family, instances on the first axis
@@ -28,7 +28,7 @@ class Trajectories(NamedTuple):
     left: Any  # unrolls to come, [B]; 0 or less: to be replaced
 
 
-class Nursery:
+class TrajectorySampler:
     """Draws new trajectories of one family.
 
     Args:
@@ -51,12 +51,12 @@ class Nursery:
         meta = self.rule.unpack(vector)
         return self.rule.initial_state(meta, self.family.sizes, theta)
 
-    def draw(self, vector, seed, mean_unrolls: float) -> Trajectories:
+    def draw(self, vector, seed, mean_unrolls: float) -> TrajectoryPool:
         """B new trajectories."""
         mean = tf.convert_to_tensor(mean_unrolls, tf.float32)
         return self._draw_traced(vector, draws.as_seed(seed), mean)
 
-    def renew(self, old: Trajectories, vector, seed, mean_unrolls: float):
+    def renew(self, old: TrajectoryPool, vector, seed, mean_unrolls: float):
         """Finished trajectories are replaced by new ones."""
         return tf.cond(
             tf.reduce_min(old.left) > 0,
@@ -64,13 +64,16 @@ class Nursery:
             lambda: self._replace(old, self.draw(vector, seed, mean_unrolls)),
         )
 
-    def disturb(self, old: Trajectories, seed) -> Trajectories:
+    def perturb(self, old: TrajectoryPool, seed) -> TrajectoryPool:
         """Some of those that are under way get other step lengths."""
-        if not self.config.disturbed:
+        if not self.config.step_length_perturbation:
             return old
         first, second = draws.split(seed, 2)
-        chosen = draws.uniform(first, (self.count,)) < self.config.disturbed
-        change = draws.uniform(second, (self.count,), *DISTURBANCE)
+        chosen = (
+            draws.uniform(first, (self.count,))
+            < self.config.step_length_perturbation
+        )
+        change = draws.uniform(second, (self.count,), *PERTURBATION)
         change = tf.where(chosen & (old.age > 0), change, 0.0)
         return old._replace(state=self.rule.lengthened(old.state, change))
 
@@ -78,7 +81,7 @@ class Nursery:
         first, second, third = draws.split(seed, 3)
         data = self.family.draw(first, self.count)
         start = self.family.start(data)
-        return Trajectories(
+        return TrajectoryPool(
             data,
             self.begin(vector, data),
             lengths.rates(second, self.count, self.config),
@@ -88,7 +91,7 @@ class Nursery:
         )
 
     @staticmethod
-    def _replace(old: Trajectories, new: Trajectories) -> Trajectories:
+    def _replace(old: TrajectoryPool, new: TrajectoryPool) -> TrajectoryPool:
         done = old.left <= 0
 
         def first_axis(fresh, kept):
@@ -98,7 +101,7 @@ class Nursery:
         def last_axis(fresh, kept):
             return tf.where(done, fresh, kept)
 
-        return Trajectories(
+        return TrajectoryPool(
             tf.nest.map_structure(first_axis, new.data, old.data),
             tf.nest.map_structure(last_axis, new.state, old.state),
             *(last_axis(a, b) for a, b in zip(new[2:], old[2:], strict=True)),

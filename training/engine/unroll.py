@@ -38,9 +38,9 @@ class Unroll:
         second_derivatives: whether gradients depend on the parameters, when
             differentiated (section 4.3).
         clip_step: largest `sensitivity` of one instance; 0 does not clip.
-        revival: weight of the rule's `exhaustion` in the objective, where a
-            problem is `unsolved`.
-        calm: weight of its `restlessness`, where it is not.
+        vanishing_step_penalty: weight of the rule's `vanishing_steps` in the
+            objective, where a problem is `unsolved`.
+        long_step_penalty: weight of its `long_steps`, where it is not.
         keep_states: whether `forward` keeps what `backward` needs.
     """
 
@@ -53,14 +53,15 @@ class Unroll:
         log_objective: bool = True,
         second_derivatives: bool = True,
         clip_step: float = 0.0,
-        revival: float = 0.0,
-        calm: float = 0.0,
+        vanishing_step_penalty: float = 0.0,
+        long_step_penalty: float = 0.0,
         keep_states: bool = True,
     ):
         self.rule, self.family, self.steps = rule, family, steps
         self._epsilon, self._log = epsilon, log_objective
         self._second, self._clip = second_derivatives, clip_step
-        self._revival, self._calm = revival, calm
+        self._vanishing_step_penalty = vanishing_step_penalty
+        self._long_step_penalty = long_step_penalty
         self._keep_states = keep_states
         self.forward = Compiled(self._forward, xla=True)
         self.backward = Compiled(self._backward, xla=True)
@@ -96,12 +97,12 @@ class Unroll:
         # Where a problem is solved, nothing speaks against longer steps but
         # what follows much later: losses that come back.
         weight = unsolved(loss)
-        if self._revival:
-            dead = self.rule.exhaustion(state)
-            value += self._revival * weight * dead
-        if self._calm:
-            restless = self.rule.restlessness(self.family.sizes, state)
-            value += self._calm * (1.0 - weight) * restless
+        if self._vanishing_step_penalty:
+            penalty = self.rule.vanishing_steps(state)
+            value += self._vanishing_step_penalty * weight * penalty
+        if self._long_step_penalty:
+            penalty = self.rule.long_steps(self.family.sizes, state)
+            value += self._long_step_penalty * (1.0 - weight) * penalty
         return value, loss
 
     def _forward(self, vector, data, state, lr, seed, first) -> Segment:

@@ -60,14 +60,14 @@ class Baselines:
         theta = state.theta - lr * correction * mean / root
         return BaselineState(theta, mean, square, steps)
 
-    def exhaustion(self, state):
+    def vanishing_steps(self, state):
         """There are no step lengths to lose."""
         return tf.zeros(state.theta.shape[-1:])
 
-    def restlessness(self, sizes, state):
+    def long_steps(self, sizes, state):
         """Nor any that could be too long."""
         del sizes
-        return self.exhaustion(state)
+        return self.vanishing_steps(state)
 
     def point(self, state):
         """Parameters, [B, N]."""

@@ -16,7 +16,7 @@ from hrnn_opt.rule import step as rule
 from hrnn_opt.rule.config import RuleConfig
 from hrnn_opt.rule.segments import Segments
 
-DEAD, CALM = -6.0, -3.0
+VANISHING, LONG = -6.0, -3.0
 """Log step lengths, relative to the initial learning rate: below the one steps
 have died, below the other they may stay on a problem that is solved."""
 
@@ -145,7 +145,7 @@ class Hierarchical:
         param = param._replace(eta_bar=param.eta_bar + change)
         return state._replace(memory=state.memory._replace(param=param))
 
-    def exhaustion(self, state):
+    def vanishing_steps(self, state):
         """How far log step lengths are below -6, mean over parameters, [B].
 
         Where shorter steps still help, they lower the log loss by more than a
@@ -155,9 +155,9 @@ class Hierarchical:
         eta_bar = state.memory.param.eta_bar
         if not tf.is_tensor(eta_bar):
             return self.step_length(state)
-        return tf.reduce_mean(tf.nn.relu(DEAD - eta_bar), axis=(0, 1, 2))
+        return tf.reduce_mean(tf.nn.relu(VANISHING - eta_bar), axis=(0, 1, 2))
 
-    def restlessness(self, sizes, state):
+    def long_steps(self, sizes, state):
         """Half the squared excess of those above -3, mean over tensors, [B].
 
         Where a problem is solved, steps are of no use, and in a network they
@@ -170,7 +170,7 @@ class Hierarchical:
         if not tf.is_tensor(eta_bar):
             return self.step_length(state)
         segments = Segments(sizes)
-        squares = segments.total(tf.nn.relu(eta_bar - CALM) ** 2)
+        squares = segments.total(tf.nn.relu(eta_bar - LONG) ** 2)
         return 0.5 * tf.reduce_mean(segments.divide_by_sizes(squares), (0, 1))
 
     def skipped(self, state):

@@ -153,11 +153,11 @@ class LSTMRule:
         del change
         return state
 
-    def exhaustion(self, state):
+    def vanishing_steps(self, state):
         """There are no step lengths to lose."""
         return self.step_length(state)
 
-    def restlessness(self, sizes, state):
+    def long_steps(self, sizes, state):
         """Nor any that could be too long."""
         del sizes
         return self.step_length(state)

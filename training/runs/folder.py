@@ -17,7 +17,7 @@ from training.common import checkpoints
 from training.common.tables import table
 from training.engine.config import MetaConfig
 from training.evaluation.held_out import RIVALS, HeldOut
-from training.runs.log import Telemetry
+from training.runs.log import RunLog
 
 
 def settings(folder: pathlib.Path, given: dict) -> MetaConfig:
@@ -94,33 +94,33 @@ class RunFolder:
             "core_seconds": info.get("core_seconds", 0.0),
         }
 
-    def telemetry(
+    def log(
         self, run, limit, core_clock=time.process_time, columns=()
-    ) -> Telemetry:
+    ) -> RunLog:
         """What goes on in the folder from where the run is."""
-        return Telemetry(
+        return RunLog(
             self.path, run.state.iteration, self._info["seconds"], limit,
             self._info["core_seconds"], core_clock, columns,
         )  # fmt: skip
 
-    def save(self, run, telemetry: Telemetry):
+    def save(self, run, log: RunLog):
         """The checkpoint with the pool, and the small one."""
-        telemetry.flush()
+        log.flush()
         info = self._info | {
-            "seconds": telemetry.seconds,
-            "core_seconds": telemetry.core_seconds,
+            "seconds": log.seconds,
+            "core_seconds": log.core_seconds,
         }
         checkpoints.save(
             self.path, run.state.iteration, run.arrays(), info, self.keep
         )
         checkpoints.write(self.path / "small.npz", run.arrays(pool=False), info)
 
-    def evaluate(self, run, telemetry: Telemetry):
+    def evaluate(self, run, log: RunLog):
         """Held-out draws, under the averaged meta-parameters."""
         if self._held_out is None:
             self._held_out = HeldOut(run.rule, run.rows, run.config)
         results = self._held_out(run.state.average)
-        telemetry.held_out(run.state.iteration, results)
+        log.held_out(run.state.iteration, results)
         with (self.path / "held_out.csv").open("a", newline="") as file:
             writer = csv.writer(file)
             for name, values in results.items():
@@ -141,11 +141,11 @@ class RunFolder:
             + table(["row", "own", *names], rows) + "\n"
         )  # fmt: skip
 
-    def summary(self, run, telemetry: Telemetry) -> str:
+    def summary(self, run, log: RunLog) -> str:
         """What a program says at its end."""
         return (
             f"\n{run.state.iteration:,} meta-iterations, {run.inner_steps:,} "
-            f"inner steps, {telemetry.seconds:,.0f} s: {self.path}"
+            f"inner steps, {log.seconds:,.0f} s: {self.path}"
         )
 
 

@@ -15,7 +15,7 @@ from problems import draws
 from problems.ensemble import Row
 from training.engine import lengths, meta_optimizer
 from training.engine.config import MetaConfig
-from training.engine.meta_step import MetaStep, Statistics
+from training.engine.meta_step import MetaStatistics, MetaStep
 
 
 def meta_step(rule, row: Row, config: MetaConfig) -> MetaStep:
@@ -106,7 +106,7 @@ class Run:
         """The meta-parameters that the next gradient is taken at."""
         return self.state.vector
 
-    def iterate(self) -> tuple[Row, Statistics]:
+    def iterate(self) -> tuple[Row, MetaStatistics]:
         """One meta-iteration."""
         iteration = self.state.iteration
         row = choose(self.rows, self.config.seed, iteration)
@@ -115,12 +115,12 @@ class Run:
         mean = lengths.mean_unrolls(self.config, iteration)
         first, second = draws.split(draws.fold(self.config.seed, iteration), 2)
         if row.name not in self.pool:
-            self.pool[row.name] = step.nursery.draw(vector, first, mean)
+            self.pool[row.name] = step.sampler.draw(vector, first, mean)
         gradient, self.pool[row.name], statistics = step(
             vector, self.pool[row.name], second, mean
         )
         self.state = self._update(self.state, gradient)
-        statistics = Statistics(*(float(value) for value in statistics))
+        statistics = MetaStatistics(*(float(value) for value in statistics))
         self.inner_steps += int(
             statistics.segments * self.config.segment * step.count
         )
@@ -148,7 +148,7 @@ class Run:
         for name, step in self.steps.items():
             if f"pool/{name}/0" not in arrays:
                 continue
-            like = step.nursery.draw(tf.constant(self.state.vector), 0, 1.0)
+            like = step.sampler.draw(tf.constant(self.state.vector), 0, 1.0)
             leaves = tf.nest.flatten(like)
             if f"pool/{name}/{len(leaves) - 1}" not in arrays or (
                 f"pool/{name}/{len(leaves)}" in arrays

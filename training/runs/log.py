@@ -7,12 +7,12 @@ import time
 import tensorflow as tf
 from tqdm import tqdm
 
-from training.engine.meta_step import Statistics
+from training.engine.meta_step import MetaStatistics
 
-HEADER = ("iteration", "row", "seconds", *Statistics._fields)
+HEADER = ("iteration", "row", "seconds", *MetaStatistics._fields)
 
 
-class Telemetry:
+class RunLog:
     """Writes `meta_train.csv` and TensorBoard's events into a folder.
 
     Args:
@@ -88,7 +88,7 @@ class Telemetry:
             iteration: its number.
             row: name of the row.
             inner_steps: taken in it.
-            statistics: see `training.engine.meta_step.Statistics`.
+            statistics: see `training.engine.meta_step.MetaStatistics`.
         """
         self.line(iteration, row, statistics)
         self.show(iteration, row, inner_steps, statistics)

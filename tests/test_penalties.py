@@ -1,4 +1,4 @@
-"""Step lengths that died: the penalty that is left to revive them."""
+"""Penalties on step lengths: vanishing ones, and long ones when solved."""
 
 import numpy as np
 import pytest
@@ -30,16 +30,16 @@ def step_lengths():
 def test_exhaustion_by_hand(step_lengths):
     given = case(FAMILY)
     state = with_step_lengths(given.state, step_lengths)
-    exhaustion = given.unroll.rule.exhaustion(state)
-    np.testing.assert_allclose(exhaustion, [0.0, 3 * 4 / 12, 8.0])
+    vanishing_steps = given.unroll.rule.vanishing_steps(state)
+    np.testing.assert_allclose(vanishing_steps, [0.0, 3 * 4 / 12, 8.0])
 
 
 def test_restlessness_by_hand(step_lengths):
     given = case(FAMILY)
     state = with_step_lengths(given.state, step_lengths)
-    # Tensors count alike, small or large: the first is the calm one.
-    restlessness = given.unroll.rule.restlessness((3, 9), state)
-    np.testing.assert_allclose(restlessness, [4.5, (0.0 + 4.5) / 2, 0.0])
+    # Tensors count alike, small or large: the first has no long steps.
+    long_steps = given.unroll.rule.long_steps((3, 9), state)
+    np.testing.assert_allclose(long_steps, [4.5, (0.0 + 4.5) / 2, 0.0])
 
 
 def test_without_step_lengths_there_is_none():
@@ -47,19 +47,19 @@ def test_without_step_lengths_there_is_none():
         param_units=2, relative_learning_rate=False, direction_length=False
     )
     state, rule = case(FAMILY, config=config).state, Hierarchical(config)
-    restlessness = rule.restlessness(FAMILY.sizes, state)
-    for penalty in (rule.exhaustion(state), restlessness):
+    long_steps = rule.long_steps(FAMILY.sizes, state)
+    for penalty in (rule.vanishing_steps(state), long_steps):
         np.testing.assert_array_equal(penalty, np.zeros(3))
 
 
 def test_penalty_is_part_of_the_values(step_lengths):
-    plain, revived = case(FAMILY), case(FAMILY, revival=0.5)
+    plain, penalised = case(FAMILY), case(FAMILY, vanishing_step_penalty=0.5)
     state = with_step_lengths(plain.state, step_lengths)
-    one, other = plain.forward(state), revived.forward(state)
+    one, other = plain.forward(state), penalised.forward(state)
     np.testing.assert_array_equal(one.losses, other.losses)
     added = np.subtract(other.values, one.values)
-    exhaustion = plain.unroll.rule.exhaustion(one.state)
-    np.testing.assert_allclose(added[-1], 0.5 * exhaustion, 1e-5, 1e-5)
+    vanishing_steps = plain.unroll.rule.vanishing_steps(one.state)
+    np.testing.assert_allclose(added[-1], 0.5 * vanishing_steps, 1e-5, 1e-5)
     assert np.all(added[:, 2] > 1.0) and not np.any(added[:, 0])
 
 
@@ -84,19 +84,19 @@ def first_solved(given, log_step_length):
 
 
 def test_dead_steps_cost_where_a_problem_is_unsolved():
-    plain, revived = case(FAMILY), case(FAMILY, revival=0.5)
+    plain, penalised = case(FAMILY), case(FAMILY, vanishing_step_penalty=0.5)
     state = first_solved(plain, -200.0)
-    one, other = plain.forward(state), revived.forward(state)
+    one, other = plain.forward(state), penalised.forward(state)
     added = np.subtract(other.values, one.values)
     assert not np.any(added[:, 0]) and np.all(added[:, 1:] > 1.0)
 
 
 def test_long_steps_cost_where_a_problem_is_solved():
-    plain, calm = case(FAMILY), case(FAMILY, calm=0.5)
+    plain, penalised = case(FAMILY), case(FAMILY, long_step_penalty=0.5)
     state = first_solved(plain, 4.0)
     # One that does not move.
     lr = plain.lr * [0.0, 1.0, 1.0]
-    one, other = plain.forward(state, lr=lr), calm.forward(state, lr=lr)
+    one, other = plain.forward(state, lr=lr), penalised.forward(state, lr=lr)
     added = np.subtract(other.values, one.values)
     assert np.all(added[:, 0] > 10.0) and not np.any(added[:, 1:])
 
@@ -104,12 +104,14 @@ def test_long_steps_cost_where_a_problem_is_solved():
 def test_the_dead_have_derivatives_again(step_lengths):
     step_lengths[:] = -200.0
     weight = np.ones(3, "float32")
-    for revival in (0.0, 0.5):
-        given = case(FAMILY, config=TINY, revival=revival)
+    for vanishing_step_penalty in (0.0, 0.5):
+        given = case(
+            FAMILY, config=TINY, vanishing_step_penalty=vanishing_step_penalty
+        )
         state = with_step_lengths(given.state, step_lengths)
         zeros = tf.nest.map_structure(tf.zeros_like, state)
         segment = given.forward(state)
         gradient, *_ = given.backward(segment.states, zeros, weight)
         wanted, *_ = by_tape(given, state, range(5), zeros, weight)
         assert_near(gradient, wanted)
-        assert np.any(gradient) == (revival > 0)
+        assert np.any(gradient) == (vanishing_step_penalty > 0)

@@ -10,7 +10,7 @@ FULL = 0.7
 """Share of its time that a server may be busy: beyond, queues grow fast."""
 
 
-class Crowd(NamedTuple):
+class Load(NamedTuple):
     """What so many workers do."""
 
     workers: int
@@ -30,7 +30,7 @@ def simulate(
     numbers: int,
     updates: int = 20_000,
     seed: int = 0,
-) -> Crowd:
+) -> Load:
     """Workers that read, compute, and queue at the server to write.
 
     Args:
@@ -63,7 +63,7 @@ def simulate(
         heapq.heappush(events, (end + took, done + 1, took))
     count = len(staleness)
     rate = count / (free - start)
-    return Crowd(
+    return Load(
         workers,
         rate,
         rate * 8 * numbers / 1e6,

@@ -53,8 +53,8 @@ def made(**settings):
 
 
 def test_foresight_weighs_the_steps_of_the_whole_unroll():
-    step = made(foresight=1.0)
-    fresh = step.nursery.draw(VECTOR, 3, 10.0)
+    step = made(horizon_discount=1.0)
+    fresh = step.sampler.draw(VECTOR, 3, 10.0)
     gradient, _, statistics = step(VECTOR, fresh, SEED, 10.0)
     plain, _, _ = made()(VECTOR, fresh, SEED, 10.0)
     segments = int(statistics.segments)
@@ -98,7 +98,7 @@ def alone(step, fresh, statistics, shares):
 def test_growing_old_between_unrolls():
     """The gradient is the same; the state is that of more steps."""
     ageing, plain = made(mean_between=30.0), made()
-    fresh = ageing.nursery.draw(VECTOR, 3, 10.0)
+    fresh = ageing.sampler.draw(VECTOR, 3, 10.0)
     gradient, old, statistics = ageing(VECTOR, fresh, SEED, 10.0)
     wanted, new, _ = plain(VECTOR, fresh, SEED, 10.0)
     between, segments = int(statistics.between), int(statistics.segments)
@@ -121,10 +121,10 @@ def test_growing_old_between_unrolls():
 
 def test_disturbed_instances_have_other_step_lengths():
     """All of one instance by the same factor; fresh ones are left alone."""
-    step = made(disturbed=1.0)
-    old = step.nursery.draw(VECTOR, 3, 10.0)
+    step = made(step_length_perturbation=1.0)
+    old = step.sampler.draw(VECTOR, 3, 10.0)
     old = old._replace(age=tf.constant([1, 0, 2, 3]))
-    new = step.nursery.disturb(old, tf.constant([0, 7]))
+    new = step.sampler.perturb(old, tf.constant([0, 7]))
     before, after = (x.state.memory.param.eta_bar.numpy() for x in (old, new))
     change = (after - before).reshape(-1, COUNT)
     np.testing.assert_allclose(change, change[:1].repeat(len(change), 0))
@@ -139,12 +139,12 @@ def test_disturbed_instances_have_other_step_lengths():
 
 
 def test_as_many_are_disturbed_as_asked():
-    drawn = made().nursery.draw(VECTOR, 3, 10.0)
+    drawn = made().sampler.draw(VECTOR, 3, 10.0)
     old = drawn._replace(age=tf.ones(COUNT, tf.int32))
-    assert made().nursery.disturb(old, tf.constant([0, 7])) is old
-    nursery, changed = made(disturbed=0.25).nursery, 0
+    assert made().sampler.perturb(old, tf.constant([0, 7])) is old
+    sampler, changed = made(step_length_perturbation=0.25).sampler, 0
     for n in range(200):
-        new = nursery.disturb(old, tf.constant([1, n]))
+        new = sampler.perturb(old, tf.constant([1, n]))
         eta_bar = new.state.memory.param.eta_bar[0, 0, 0]
         changed += np.count_nonzero(eta_bar)
     # Standard deviation of the count of 800: 12.
