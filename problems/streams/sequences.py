@@ -1,0 +1,210 @@
+"""Networks that read sequences: recurrent ones, attention, bags of words.
+
+As in `networks`. A row of numbers is cut into `length` parts; a row of words
+looks its parts up in a table.
+"""
+
+import dataclasses
+import math
+
+import tensorflow as tf
+
+from problems.neural import layers
+from problems.streams.networks import initial, normalized
+
+CORES = ("dense", "gru", "lstm", "attention")
+
+
+def _check_core(core: str):
+    if core not in CORES:
+        raise ValueError(
+            f"Argument `core` must be one of {CORES}. Received: core={core!r}"
+        )
+
+
+def core_shapes(core: str, units: int) -> tuple:
+    """Parameters of a layer from `units` to `units` features."""
+    _check_core(core)
+    if core == "dense":
+        return layers.dense_shapes(units, units)
+    if core == "attention":
+        return (
+            (units,), (units,), (units, 3 * units), (units, units),
+            (units,), (units,),
+            *layers.dense_shapes(units, 2 * units),
+            *layers.dense_shapes(2 * units, units),
+        )  # fmt: skip
+    gates = 3 if core == "gru" else 4
+    return ((units, gates * units), (units, gates * units), (gates * units,))
+
+
+def run_core(core: str, tensors, x, causal: bool):
+    """The layer on x [B, rows, length, units], in the same shape.
+
+    Args:
+        core: one of `CORES`.
+        tensors: iterator over the parameters.
+        x: the sequences.
+        causal: attention sees no later places.
+    """
+    if core == "dense":
+        w, b = next(tensors), next(tensors)
+        return tf.tanh(_everywhere(x, w) + b[:, None, None, :])
+    if core == "attention":
+        return _attention(tensors, x, causal)
+    w_x, w_h, b = next(tensors), next(tensors), next(tensors)
+    given = _everywhere(x, w_x) + b[:, None, None, :]
+    units = x.shape[-1]
+    h = c = tf.zeros((*x.shape[:2], units))
+    outputs = []
+    for step in range(x.shape[2]):
+        a = given[:, :, step]
+        if core == "gru":
+            gates = tf.sigmoid(
+                a[..., : 2 * units] + h @ w_h[..., : 2 * units]
+            )
+            z, k = gates[..., :units], gates[..., units:]
+            new = tf.tanh(a[..., 2 * units :] + (k * h) @ w_h[..., 2 * units :])
+            h = z * h + (1.0 - z) * new
+        else:
+            i, f, o, g = tf.split(a + h @ w_h, 4, axis=-1)
+            # A forget gate starts open, as in Keras.
+            c = tf.sigmoid(f + 1.0) * c + tf.sigmoid(i) * tf.tanh(g)
+            h = tf.sigmoid(o) * tf.tanh(c)
+        outputs.append(h)
+    return tf.stack(outputs, axis=2)
+
+
+def _everywhere(x, w):
+    """x [B, rows, length, inputs] times w [B, inputs, units]."""
+    flat = tf.reshape(x, (x.shape[0], -1, x.shape[-1])) @ w
+    return tf.reshape(flat, (*x.shape[:3], w.shape[-1]))
+
+
+def _attention(tensors, x, causal):
+    """A block of a Transformer, normalized before each part, one head."""
+    units, length = x.shape[-1], x.shape[2]
+    y = normalized(x, None, "layer", tensors)
+    q, k, v = tf.split(_everywhere(y, next(tensors)), 3, axis=-1)
+    scores = tf.matmul(q, k, transpose_b=True) / math.sqrt(units)
+    if causal:
+        mask = tf.linalg.band_part(tf.ones((length, length)), -1, 0)
+        scores += (mask - 1.0) * 1e9
+    x = x + _everywhere(tf.nn.softmax(scores) @ v, next(tensors))
+    y = normalized(x, None, "layer", tensors)
+    y = _everywhere(y, next(tensors)) + next(tensors)[:, None, None, :]
+    y = _everywhere(tf.nn.gelu(y), next(tensors))
+    return x + y + next(tensors)[:, None, None, :]
+
+
+def positions(length: int, units: int):
+    """Sines and cosines of the place, [length, units] (Vaswani et al.)."""
+    place = tf.range(length, dtype=tf.float32)[:, None]
+    rate = 10.0 ** (-2.0 * tf.range((units + 1) // 2, dtype=tf.float32) / units)
+    angles = place * rate
+    both = tf.stack([tf.sin(angles), tf.cos(angles)], axis=-1)
+    return tf.reshape(both, (length, -1))[:, :units]
+
+
+@dataclasses.dataclass(frozen=True)
+class Sequential:
+    """Reads a sequence of vectors, and tells one thing at the end.
+
+    A dense layer for each place, a core, a dense layer: from the last place
+    after a recurrent core, from the mean over places after attention.
+
+    Args:
+        core: "gru", "lstm" or "attention".
+        features: of each place.
+        length: number of places.
+        units: of the core.
+        outputs: of the last layer.
+    """
+
+    core: str
+    features: int
+    length: int
+    units: int
+    outputs: int
+
+    def __post_init__(self):
+        _check_core(self.core)
+
+    @property
+    def name(self) -> str:
+        """With the core."""
+        return f"sequential_{self.core}"
+
+    @property
+    def inputs(self) -> int:
+        """Number of features of a row."""
+        return self.features * self.length
+
+    @property
+    def shapes(self) -> tuple:
+        """First layer, core, last layer."""
+        return (
+            *layers.dense_shapes(self.features, self.units),
+            *core_shapes(self.core, self.units),
+            *layers.dense_shapes(self.units, self.outputs),
+        )
+
+    def initial(self, seed, count: int) -> tuple:
+        """Initial parameters of `count` networks."""
+        return initial(seed, count, self.shapes)
+
+    def __call__(self, params, x, weights):
+        """Outputs [B, rows, outputs]."""
+        del weights
+        tensors = iter(params)
+        x = tf.reshape(x, (*x.shape[:2], self.length, self.features))
+        x = _everywhere(x, next(tensors)) + next(tensors)[:, None, None, :]
+        if self.core == "attention":
+            x += positions(self.length, self.units)
+        x = run_core(self.core, tensors, x, causal=False)
+        x = tf.reduce_mean(x, 2) if self.core == "attention" else x[:, :, -1]
+        return layers.dense(x, next(tensors), next(tensors))
+
+
+@dataclasses.dataclass(frozen=True)
+class BagOfWords:
+    """The mean of the words' vectors, a hidden layer, a dense layer.
+
+    Args:
+        vocabulary: number of words, most of them in few rows.
+        units: of an embedding's vector.
+        hidden: units of the hidden layer.
+        outputs: of the last layer.
+    """
+
+    vocabulary: int
+    units: int
+    hidden: int
+    outputs: int
+
+    name = "bag_of_words"
+
+    @property
+    def shapes(self) -> tuple:
+        """Embedding, hidden layer, last layer."""
+        return (
+            (self.vocabulary, self.units),
+            *layers.dense_shapes(self.units, self.hidden),
+            *layers.dense_shapes(self.hidden, self.outputs),
+        )
+
+    def initial(self, seed, count: int) -> tuple:
+        """Initial parameters; vectors of the embedding are small."""
+        table, *others = initial(seed, count, self.shapes)
+        return (table * math.sqrt(self.vocabulary) * 0.2, *others)
+
+    def __call__(self, params, x, weights):
+        """Outputs [B, rows, outputs] of words [B, rows, length]."""
+        del weights
+        table, *params = params
+        # A product with counts: its derivatives are products, too.
+        counts = tf.reduce_mean(tf.one_hot(x, self.vocabulary), axis=2)
+        tensors = iter(params)
+        x = counts @ table
+        x = tf.nn.relu(layers.dense(x, next(tensors), next(tensors)))
+        return layers.dense(x, next(tensors), next(tensors))
