@@ -108,13 +108,48 @@ def param_rnn(weights, x, h, h_tensor, h_global):
     return gru(weights, "param_gru", x, h, extra)
 
 
-def tensor_rnn(weights, new_h, x, h_tensor, h_global):
-    """Eq. 11: GRU_Q(mean_N [h, x], h_tensor; bias B_g h_global)."""
+def tensor_rnn(weights, mean_h_x, signals, h_tensor, h_global):
+    """Eq. 11: GRU_Q(mean_N [h, x], h_tensor; bias B_g h_global).
+
+    The signals (alignment, age) enter like a second input.
+    """
     extra = np.zeros(3 * len(h_tensor))
     if h_global is not None:
         extra = extra + weights["global_to_tensor"] @ h_global
-    mean = np.concatenate([new_h.mean(axis=1), x.mean(axis=1)])
-    return gru(weights, "tensor_gru", mean, h_tensor, extra)
+    if len(signals):
+        extra = extra + weights["signal_kernel"] @ signals
+    return gru(weights, "tensor_gru", mean_h_x, h_tensor, extra)
+
+
+def alignment(g, old_g_bar, r, moving):
+    """cos_s, asinh(cos_s sqrt(N)) / 2, log sqrt(sum a_s^2 / sum w^2).
+
+    w = g / r_0 and a_s = old g_bar_s / r_0, at most 100 in size, over the N
+    elements that have a gradient; zeros while there is no average.
+    """
+    cosines, values, ratios = [], [], []
+    for s in range(len(r)):
+        both = gradient = average = 0.0
+        for i in np.flatnonzero(moving):
+            w = np.clip(g[i] / r[0, i], -100.0, 100.0)
+            a = np.clip(old_g_bar[s, i] / r[0, i], -100.0, 100.0)
+            both, gradient, average = (
+                both + w * a, gradient + w * w, average + a * a,
+            )  # fmt: skip
+        if gradient == 0 or average == 0:
+            cosine = ratio = 0.0
+        else:
+            cosine = both / np.sqrt(gradient * average)
+            ratio = np.clip(np.log(average / gradient) / 2, -10.0, 10.0)
+        cosines.append(cosine)
+        values.append(np.arcsinh(cosine * np.sqrt(np.sum(moving))) / 2)
+        ratios.append(ratio)
+    return np.array(cosines + values + ratios)
+
+
+def age(steps):
+    """1 / (1 + n / tau) of the steps that a tensor has made."""
+    return np.array([1 / (1 + steps / tau) for tau in (10, 100, 1000)])
 
 
 def global_rnn(weights, new_h_tensors, h_global):
@@ -137,9 +172,11 @@ def bounded(eta_bar, mean_eta_bar):
     return mean_eta_bar + np.sign(away) * np.minimum(np.abs(away), 5.0)
 
 
-def log_step(weights, new_h, eta_bar):
-    """Eqs. 13 and 7: eta = eta_bar + w_e h + b_e."""
+def log_step(weights, new_h, eta_bar, h_tensor):
+    """Eqs. 13 and 7: eta = eta_bar + w_e h + b_e (+ w_T h_tensor)."""
     delta_eta = weights["step_kernel"] @ new_h + weights["step_bias"]
+    if "tensor_step_kernel" in weights:
+        delta_eta = delta_eta + weights["tensor_step_kernel"] @ h_tensor
     return eta_bar + delta_eta[0]
 
 
@@ -253,6 +290,9 @@ class ReferenceOptimizer:
         if self.ema_momentum is not None:
             self.averages = [np.zeros_like(v) for v in self.theta]
         self.largest = np.zeros(len(sizes))
+        self.steps = np.zeros(len(sizes))
+        self.log_step = np.zeros(len(sizes))
+        self.population = np.zeros(len(sizes))
         self.accumulators = [np.zeros_like(v) for v in self.theta]
         self.log_lengths = None  # of the steps after a failure
         self.iterations = 0
@@ -364,9 +404,7 @@ class ReferenceOptimizer:
         unit = lr * self.config.length_unit
         if self.config.negligible:
             grads = {t: self._what_counts(t, g) for t, g in grads.items()}
-        eta_mean = 0.0
-        if self.use_eta_bar:
-            eta_mean = np.concatenate([self.eta_bar[t] for t in grads]).mean()
+        eta_mean = self._mean_log_step(list(grads))
         new_h_tensor = None
         if self.use_tensor:
             new_h_tensor = self.h_tensor.copy()
@@ -374,20 +412,45 @@ class ReferenceOptimizer:
             theta, shape = self.theta[t], g.shape
             if self.weight_decay is not None and t not in self.no_decay:
                 theta = theta * (1.0 - self.weight_decay * lr)
+            old_g_bar = self.g_bar[t]
             step = self._step_tensor(t, g.reshape(-1), eta_mean, unit)
-            delta_theta, delta_phi, x = step
+            delta_theta, delta_phi, x, new_r, moving = step
             self.theta[t] = theta + delta_theta.reshape(shape)
             self.offset[t] = (delta_phi - delta_theta).reshape(shape)
+            own = moving if self.config.lazy else np.ones_like(moving)
+            if not own.any():
+                continue
             if self.use_tensor:
-                old = self.h_tensor[:, t]
+                signals = []
+                if self.config.alignment:
+                    flat = g.reshape(-1)
+                    signals.append(alignment(flat, old_g_bar, new_r, moving))
+                if self.config.age:
+                    signals.append(age(self.steps[t]))
+                mean = [self.h[t][:, own].mean(1), x[:, own].mean(1)]
                 new_h_tensor[:, t] = tensor_rnn(
-                    self.weights, self.h[t], x, old, self.h_global
+                    self.weights,
+                    np.concatenate(mean),
+                    np.concatenate(signals) if signals else (),
+                    self.h_tensor[:, t],
+                    self.h_global,
                 )
+            self.steps[t] += moving.any()
+            self.population[t] = own.sum()
+            if self.use_eta_bar:
+                self.log_step[t] = self.eta_bar[t][own].mean()
         self.h_tensor = new_h_tensor
         if self.use_global:
             active = [self.h_tensor[:, t] for t in grads]
             self.h_global = global_rnn(self.weights, active, self.h_global)
         self.holds_theta = False
+
+    def _mean_log_step(self, tensors):
+        """The mean of eta_bar over what took part in the last steps."""
+        population = self.population[tensors]
+        if not population.any():
+            return 0.0
+        return np.sum(population * self.log_step[tensors]) / population.sum()
 
     def _what_counts(self, t, g):
         """g, 0 where it is small beside the largest mean |g| of its tensor."""
@@ -422,7 +485,11 @@ class ReferenceOptimizer:
         return np.concatenate(x)
 
     def _step_tensor(self, t, g, eta_mean, lr):
-        """The rule for tensor t; returns delta_theta, delta_phi and x."""
+        """The rule for tensor t.
+
+        Returns delta_theta, delta_phi, x, the new r, and which elements have a
+        gradient.
+        """
         config, weights, n = self.config, self.weights, g.size
         h_tensor = self.h_tensor[:, t] if self.use_tensor else None
         h = np.zeros_like(self.h[t])
@@ -446,11 +513,18 @@ class ReferenceOptimizer:
             if moving[i]:
                 d[:, i] = directions(weights, h[:, i], m, config.shortcut)
             if config.direction_length:
-                eta[i] = log_step(weights, h[:, i], old_eta_bar)
+                eta[i] = log_step(weights, h[:, i], old_eta_bar, h_tensor)
             if self.use_eta_bar and not moving[i]:
                 eta[i] = old_eta_bar
             if self.use_eta_bar:
                 eta_bar[i] = log_step_average(weights, old_eta_bar, eta[i])
+        new_r = r
+        if config.lazy:  # what has no gradient stays as it was
+            h = np.where(moving, h, self.h[t])
+            g_bar = np.where(moving, g_bar, self.g_bar[t])
+            r = np.where(moving, r, self.r[t])
+            if self.use_eta_bar:
+                eta_bar = np.where(moving, eta_bar, self.eta_bar[t])
         self.h[t], self.g_bar[t], self.r[t] = h, g_bar, r
         if self.use_eta_bar:
             self.eta_bar[t] = eta_bar
@@ -462,4 +536,4 @@ class ReferenceOptimizer:
                 eta_of.append(eta + weights["attention_offset"][0])
             pairs = zip(eta_of, d, strict=True)
             steps = [scaled_step(lr, e, row, moving) for e, row in pairs]
-        return steps[0], steps[-1], np.stack(x, axis=1)
+        return steps[0], steps[-1], np.stack(x, axis=1), new_r, moving

@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from hrnn_opt import RuleConfig
 from hrnn_opt.rule import (
+    alignment,
     features,
     hierarchy,
     meta_parameters,
@@ -238,17 +239,72 @@ def test_hierarchy():
     shared = hierarchy.SharedState(normal(3, 4), normal(5, 1))
     tensor, top = (value.numpy() for value in shared)
     mean_h_x = normal(2 + config.inputs, 4)
+    signals = normal(config.signals, 4)
 
     joined = products.products(meta)
     bias = meta.tensor_to_param @ tensor + meta.global_to_param @ top
-    assert_close(hierarchy.param_bias(joined, shared), bias)
-    new = hierarchy.step_shared(joined, shared, mean_h_x)
+    rows = hierarchy.param_bias(joined, shared)
+    assert_close(rows[:-1], bias)
+    # What the tensors add to their steps' log lengths.
+    assert_close(rows[-1:], meta.tensor_step_kernel.numpy() @ tensor)
+    new = hierarchy.step_shared(joined, shared, mean_h_x, signals)
     from_top = meta.global_to_tensor.numpy() @ top  # the old h_global
+    from_top += meta.signal_kernel.numpy() @ signals.numpy()
     wanted = plain_gru(meta.tensor_gru, mean_h_x.numpy(), tensor, from_top)
     assert_close(new.h_tensor, wanted)
     # The mean over all four tensors, of the new h_tensor.
     mean = np.mean(wanted, axis=-1, keepdims=True)
     assert_close(new.h_global, plain_gru(meta.global_gru, mean, top))
+    # A tensor that did not move keeps its state; the top sees it as it was.
+    moved = tf.constant([[True, False, True, True]])
+    some = hierarchy.step_shared(joined, shared, mean_h_x, signals, moved)
+    wanted[:, 1] = tensor[:, 1]
+    assert_close(some.h_tensor, wanted)
+    mean = np.mean(wanted, axis=-1, keepdims=True)
+    assert_close(some.h_global, plain_gru(meta.global_gru, mean, top))
+
+
+def test_products_of_gradients_and_averages():
+    g, r = constant([3.0, -1.0, 5.0, 1e9]), constant([2.0, 0.5, 0.0, 1e-3])
+    g_bar = constant([4.0, 1.0, 0.0, -1e9], [2.0, -1.0, 7.0, 1e-3])
+    moving = tf.constant([[True, True, False, True]])
+    # r of the shortest timescale alone counts; outliers are cut at 100.
+    r = tf.concat([r, constant([9.0, 9.0, 9.0, 9.0])], 0)
+    wanted = [
+        [2.25, 4.0, 0.0, 1e4],
+        [3.0, -4.0, 0.0, -1e4],
+        [1.5, 4.0, 0.0, 100.0],
+        [4.0, 4.0, 0.0, 1e4],
+        [1.0, 4.0, 0.0, 1.0],
+    ]
+    assert_close(alignment.products(g, g_bar, r, moving), wanted)
+
+
+def test_alignment_of_two_tensors():
+    # w = (1, 1, 1, 1), a = (1, 1, 1, -1) / 2; and a tensor without averages.
+    sums = constant([4.0, 3.0], [1.0, 0.0], [1.0, 0.0])
+    cosine, value, ratio = alignment.alignment(sums, constant([4.0, 3.0]))
+    assert_close(cosine, [0.5, 0.0])
+    assert_close(value, [np.arcsinh(1.0) / 2, 0.0])
+    assert_close(ratio, [np.log(0.5), 0.0])
+
+
+def test_alignment_is_constant_to_derivatives():
+    g, g_bar, r = normal(1, 5), normal(3, 5), tf.abs(normal(3, 5))
+    with tf.GradientTape() as tape:
+        tape.watch((g, g_bar, r))
+        terms = alignment.products(g, g_bar, r, tf.ones((1, 5), tf.bool))
+        sums = tf.reduce_sum(terms, axis=-1, keepdims=True)
+        signals = alignment.alignment(sums, constant([5.0]))
+    gradients = tape.gradient(signals, (g, g_bar, r))
+    assert all(x is None or not np.any(x) for x in gradients)
+
+
+def test_age():
+    ages = alignment.age(constant([0.0, 10.0, 1000.0]))
+    assert_close(ages[:, 0], [1.0, 1.0, 1.0])
+    assert_close(ages[:, 1], [1 / 2, 1 / 1.1, 1 / 1.01])
+    assert_close(ages[:, 2], [1 / 101, 1 / 11, 1 / 2])
 
 
 def test_readout():

@@ -12,6 +12,7 @@ import hrnn_opt
 from hrnn_opt import HierarchicalRNN, RuleConfig
 from hrnn_opt.cost import calibration, footprint
 from hrnn_opt.model import chunks
+from hrnn_opt.rule.config import WITHOUT_TENSOR_RNN
 from training.benchmark.estimates import Measured, small_mlp
 
 
@@ -39,9 +40,7 @@ def compiled(**arguments):
         {"use_ema": True, "gradient_accumulation_steps": 2},
         {
             "weights": None,
-            "config": RuleConfig(
-                attention=False, tensor_rnn=False, global_rnn=False
-            ),
+            "config": RuleConfig(attention=False, **WITHOUT_TENSOR_RNN),
         },
     ],
     ids=str,

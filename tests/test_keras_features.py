@@ -60,7 +60,7 @@ def test_negligible_gradients_and_a_unit(tmp_path, mode):
         pair.step(given)
         pair.check()
         np.testing.assert_allclose(
-            pair.optimizer._slots.largest[0], pair.reference.largest, 1e-12
+            pair.optimizer._slots.tensors[0], pair.reference.largest, 1e-12
         )
         if step == 7:  # At theta since the step before.
             np.testing.assert_array_equal(pair.variables[BIAS], before)

@@ -22,7 +22,8 @@ UNSCALED = ("no input scaling", "nothing")
 def values(run):
     """theta, phi and every state field, without those that are off."""
     state = run.state
-    fields = (run.theta, run.phi, *state.param, *state.shared, state.largest)
+    fields = (run.theta, run.phi, *state.param, *state.shared)
+    fields += state.tensors
     return [field.numpy() for field in fields if field is not None]
 
 

@@ -14,6 +14,7 @@ import tensorflow as tf
 from hrnn_opt import RuleConfig
 from hrnn_opt.rule import meta_parameters, products
 from hrnn_opt.rule import step as rule
+from hrnn_opt.rule.config import WITHOUT_LENGTH, WITHOUT_TENSOR_RNN
 from hrnn_opt.rule.segments import Segments
 from tests.reference import ReferenceOptimizer
 
@@ -32,9 +33,14 @@ ABLATIONS = {
     "no attention": {"attention": False},
     "no input scaling": {"dynamic_input_scaling": False},
     "no log magnitudes": {"relative_log_magnitudes": False},
-    "no length": {"direction_length": False, "relative_learning_rate": False},
+    "no length": WITHOUT_LENGTH,
     "no relative rate": {"relative_learning_rate": False},
-    "no Tensor RNN": {"tensor_rnn": False, "global_rnn": False},
+    "no Tensor RNN": WITHOUT_TENSOR_RNN,
+    "not lazy": {"lazy": False},
+    "no alignment": {"alignment": False},
+    "no age": {"age": False},
+    "no tensor step": {"tensor_step": False},
+    "no signals": {"alignment": False, "age": False},
     "no Global RNN": {"global_rnn": False},
     "no shortcut": {"shortcut": False},
     # Of gradients whose scale differs by a hundred from step to step.
@@ -42,8 +48,7 @@ ABLATIONS = {
     "unit": {"length_unit": 0.3},
     "unit, no length": {
         "length_unit": 0.3,
-        "direction_length": False,
-        "relative_learning_rate": False,
+        **WITHOUT_LENGTH,
     },
     "nothing": {
         field.name: False
@@ -109,8 +114,7 @@ def state_of_rule(theta, phi, state):
     for name, value in state.shared._asdict().items():
         if value is not None:
             fields[name] = value
-    if state.largest is not None:
-        fields["largest"] = state.largest
+    fields |= state.tensors._asdict()
     fields["skipped"] = state.skipped
     return {name: np.asarray(value) for name, value in fields.items()}
 
@@ -127,8 +131,8 @@ def state_of_reference(reference):
         fields["h_tensor"] = reference.h_tensor
     if reference.h_global is not None:
         fields["h_global"] = reference.h_global[:, None]
-    if reference.config.negligible:
-        fields["largest"] = reference.largest[None]
+    for name in ("largest", "steps", "log_step", "population"):
+        fields[name] = getattr(reference, name)[None]
     return fields | {"skipped": np.asarray(reference.skipped)}
 
 

@@ -50,9 +50,9 @@ class Run:
 
     def everything(self):
         """Copies of all arrays but the count of skipped steps."""
-        arrays = (self.theta, self.phi, *self.state.param, *self.state.shared)
-        if self.state.largest is not None:
-            arrays += (self.state.largest,)
+        state = self.state
+        arrays = (self.theta, self.phi, *state.param, *state.shared)
+        arrays += state.tensors
         return [a.numpy() for a in arrays]
 
 

@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from hrnn_opt import HierarchicalRNN, callbacks, telemetry
 from hrnn_opt.model import chunks
+from hrnn_opt.rule.config import WITHOUT_TENSOR_RNN
 from tests.reference import momentum_logits
 from tests.reference_pair import weights_file
 from tests.test_resuming import everything, fit, new, new_model, train
@@ -131,7 +132,7 @@ def test_skipped_steps_and_learning_rate_are_told(path, tmp_path):
     "ablation",
     [
         {"relative_learning_rate": False},
-        {"attention": False, "tensor_rnn": False, "global_rnn": False},
+        {"attention": False, **WITHOUT_TENSOR_RNN},
     ],
 )
 def test_ablations(tmp_path, ablation):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from hrnn_opt.rule.config import RuleConfig
+from hrnn_opt.rule.config import WITHOUT_LENGTH, WITHOUT_TENSOR_RNN, RuleConfig
 from problems.combinations import Sum
 from problems.convex import Quadratic
 from problems.matrices import MatrixFactorization
@@ -148,9 +148,9 @@ def test_without_second_derivatives_gradients_are_constants(compiled):
 @pytest.mark.parametrize(
     "off",
     [
-        ("tensor_rnn", "global_rnn"),
+        tuple(WITHOUT_TENSOR_RNN),
         ("relative_learning_rate",),
-        ("direction_length", "relative_learning_rate", "attention"),
+        (*WITHOUT_LENGTH, "attention"),
     ],
 )
 def test_ablations_equal_the_tape(off):

@@ -62,7 +62,8 @@ def sense_chunk(
         g: finite gradients [n].
         largest: `features.largest_magnitude` of the rows' tensors [1, R], None
             where nothing is negligible.
-        bias: [3P, R]; only its shape counts without Tensor RNN.
+        bias: `hierarchy.param_bias` of the rows' tensors, [3P or 3P + 1, R];
+            only its shape counts without Tensor RNN.
         filled: parameters in each row that are not padding [R], or None if
             there is no padding.
         seeds: for `rounding.to_bfloat16` [words(F), R], None if the state is
@@ -89,7 +90,7 @@ def sense_chunk(
         mean_eta_bar,
     )
     total = functools.partial(_row_sums, filled)
-    sums = rule.totals(new, sensed, total)
+    sums = rule.totals(config, new, sensed, total)
     return (
         _repack(new, packed, seeds),
         ops.reshape(sensed.u, (-1, n)),

@@ -93,7 +93,7 @@ def _step(config, slots, targets, grads, lr, rounding_keys):
     meta_vector = backend.read(slots.meta_vector)
     meta = from_vector(config, meta_vector)
     shared = SharedState(*(_columns(slots, v, targets) for v in slots.shared))
-    largest = _largest(config, slots, targets, grads)
+    tensors = _tensor_state(config, slots, targets, grads)
     bias = hierarchy.param_bias(meta, shared)
     if bias is None:
         bias = ops.zeros((1, len(targets)), slots.dtype)
@@ -103,19 +103,22 @@ def _step(config, slots, targets, grads, lr, rounding_keys):
         slots,
         targets,
         plan,
-        meta_vector,
+        (meta_vector, rule.mean_log_step(tensors)),
         grads,
-        largest,
+        tensors.largest if config.negligible else None,
         bias,
         rounding_keys,
     )
-    h_x, d_squared, count = rule.split_totals(config, sums)
-    mean_h_x = h_x / ops.cast(sizes, slots.dtype)
-    shared = hierarchy.step_shared(meta, shared, mean_h_x)
-    for variable, value in zip(slots.shared, shared, strict=True):
+    sums = rule.split_totals(config, sums)
+    shared, tensors = rule.step_upper_levels(
+        config, meta, shared, tensors, sums, ops.cast(sizes, slots.dtype)
+    )
+    tensors = ops.concatenate(tensors, axis=0)
+    variables = (*slots.shared, slots.tensors)
+    for variable, value in zip(variables, (*shared, tensors), strict=True):
         _assign_columns(slots, variable, targets, value)
 
-    scale = rule.step_scales(config, d_squared, count, lr)
+    scale = rule.step_scales(config, sums.d_squared, sums.count, lr)
     decay = ops.stack([t.decay for t in targets])
     rows = ops.concatenate([scale, ops.expand_dims(decay, 0)], axis=0)
     _move(config, slots, targets, plan, u, rows, rounding_keys)
@@ -130,7 +133,7 @@ def _fallback_step(config, slots, targets, grads, lr, rounding_keys):
         slots,
         targets,
         plan,
-        backend.read(slots.meta_vector),
+        (backend.read(slots.meta_vector), ops.zeros((), slots.dtype)),
         grads,
         None,
         ops.zeros((1, len(targets)), slots.dtype),
@@ -151,20 +154,18 @@ def _sense(
     slots,
     targets,
     plan,
-    meta_vector,
+    common,
     grads,
     largest,
     bias,
     rounding_keys,
     kernel=kernels.sense_chunk,
 ):
-    """Updates the parameters' state; u of each chunk, totals [F, T]."""
+    """Updates the parameters' state; u of each chunk, totals [F, T].
+
+    `common` are the meta-parameters and the mean log step length.
+    """
     states = [slots.states[t.number] for t in targets]
-    mean_eta_bar = ops.zeros((), slots.dtype)
-    if config.relative_learning_rate:
-        sums = [slots.sum_of_log_steps(t.number) for t in targets]
-        count = sum(slots.sizes[t.number] for t in targets)
-        mean_eta_bar = ops.sum(ops.stack(sums)) / count
 
     def arguments(k):
         chunk = plan.chunks[k]
@@ -184,7 +185,6 @@ def _sense(
         _assign_slots(plan.chunks[k], states, packed)
         return u, row_sums
 
-    common = (meta_vector, mean_eta_bar)
     results = kernels.over_chunks(
         kernel, config, common, plan, arguments, write
     )
@@ -315,15 +315,13 @@ def _for_each(slots, variable) -> bool:
     return variable is not slots.shared.h_global
 
 
-def _largest(config, slots, targets, grads):
-    """The new `features.largest_magnitude`, [1, T], written to its slot."""
+def _tensor_state(config, slots, targets, grads) -> rule.TensorState:
+    """What the tensors remember, with the new `features.largest_magnitude`."""
+    columns = _columns(slots, slots.tensors, targets)
+    old = rule.TensorState(*ops.split(columns, columns.shape[0], axis=0))
     if not config.negligible:
-        return None
+        return old
     sums = ops.stack([ops.sum(ops.abs(g)) for g in grads])
     sizes = [max(slots.sizes[t.number], 1) for t in targets]
-    largest = features.largest_magnitude(
-        ops.expand_dims(sums / ops.cast(sizes, slots.dtype), 0),
-        _columns(slots, slots.largest, targets),
-    )
-    _assign_columns(slots, slots.largest, targets, largest)
-    return largest
+    mean = ops.expand_dims(sums / ops.cast(sizes, slots.dtype), 0)
+    return old._replace(largest=features.largest_magnitude(mean, old.largest))

@@ -19,7 +19,7 @@ from hrnn_opt.rule import step as rule
 from hrnn_opt.rule.config import RuleConfig
 from hrnn_opt.rule.hierarchy import SharedState
 
-STATE_VERSION = 1
+STATE_VERSION = 2
 """Changes with the number, order or shape of these variables."""
 
 
@@ -87,9 +87,10 @@ class Slots:
             if config.global_rnn
             else None,
         )
-        self.largest = None
-        if config.negligible:
-            self.largest = self._add("largest", (1, tensors), lambda: 0)
+        # Rows of `rule.TensorState`.
+        self.tensors = self._add(
+            "tensors", (len(rule.TensorState._fields), tensors), lambda: 0
+        )
         self.skipped = self._add("skipped_steps", (), lambda: 0, "int32")
         self.holds_theta = self._add("holds_theta", (), lambda: 0, "int32")
         self.sizes = [int(np.prod(v.shape)) for v in variables]
@@ -132,7 +133,7 @@ class Slots:
 
     def changing(self, tensors) -> list:
         """The variables that a step on these tensors assigns."""
-        changing = [*self.shared, self.largest, self.holds_theta]
+        changing = [*self.shared, self.tensors, self.holds_theta]
         for t in tensors:
             changing += self.states[t] + self.offsets[t]
         return [v for v in changing if v is not None]

@@ -6,7 +6,7 @@ A set of meta-parameters belongs to one configuration; both travel together.
 
 import dataclasses
 
-RULE_VERSION = 2
+RULE_VERSION = 3
 """Changes whenever the same weights would give another trajectory."""
 
 
@@ -31,6 +31,16 @@ class RuleConfig:
         global_rnn: the top level, Eq. 12.
         shortcut: the projection of the rescaled gradients onto the directions,
             A.1.
+        lazy: an element without a gradient keeps all of its memory, and does
+            not count in what its tensor sees: rows of an embedding live in
+            their own time. Off, its averages and its hidden state go on. Not
+            in the paper.
+        alignment: the Tensor RNN sees how well gradients agree with their
+            averages (`alignment`). Not in the paper.
+        age: the Tensor RNN sees how many steps its tensor has made. Not in
+            the paper.
+        tensor_step: a direct readout of the Tensor RNN adds to the change of
+            the log step length, one number for each tensor. Not in the paper.
         negligible: an element's gradient below this share of the largest that
             its tensor had counts as none (`features.without_negligible`); 0
             counts all. Not in the paper.
@@ -56,6 +66,10 @@ class RuleConfig:
     tensor_rnn: bool = True
     global_rnn: bool = True
     shortcut: bool = True
+    lazy: bool = True
+    alignment: bool = True
+    age: bool = True
+    tensor_step: bool = True
     negligible: float = 0.0
     length_unit: float = 1.0
 
@@ -78,6 +92,12 @@ class RuleConfig:
         for name, needs, met in (
             ("global_rnn", "tensor_rnn=True (its input is h_tensor)",
              self.tensor_rnn),
+            ("alignment", "tensor_rnn=True (which sees it)", self.tensor_rnn),
+            ("age", "tensor_rnn=True (which sees it)", self.tensor_rnn),
+            ("tensor_step", "tensor_rnn=True (it is read from there)",
+             self.tensor_rnn),
+            ("tensor_step", "direction_length=True (there is no step length "
+             "otherwise)", self.direction_length),
             ("relative_learning_rate", "direction_length=True (there is no "
              "step length otherwise)", self.direction_length),
             ("relative_log_magnitudes", "timescales >= 2 (relative to the "
@@ -106,6 +126,11 @@ class RuleConfig:
             self.timescales * (1 + self.relative_log_magnitudes)
             + self.relative_learning_rate
         )
+
+    @property
+    def signals(self) -> int:
+        """Numbers a tensor that only the Tensor RNN sees: `alignment`."""
+        return 3 * self.timescales * self.alignment + 3 * self.age
 
     @property
     def directions(self) -> int:
@@ -146,3 +171,14 @@ class RuleConfig:
                 f"Received unknown: {sorted(unknown)}"
             )
         return cls(**fields)
+
+
+WITHOUT_TENSOR_RNN = dict.fromkeys(
+    ("tensor_rnn", "global_rnn", "alignment", "age", "tensor_step"), False
+)
+"""The fields to switch off with the Tensor RNN: those that need it."""
+
+WITHOUT_LENGTH = dict.fromkeys(
+    ("direction_length", "relative_learning_rate", "tensor_step"), False
+)
+"""The fields to switch off with the direction/length decomposition."""

@@ -19,7 +19,11 @@ class SharedState(NamedTuple):
 
 
 def param_bias(meta, shared: SharedState):
-    """A_t h_tensor + A_g h_global of Eq. 10: [3P, T, ...], or None."""
+    """A_t h_tensor + A_g h_global of Eq. 10: [3P, T, ...], or None.
+
+    With `tensor_step` one row more, w_T h_tensor: what the tensor's RNN adds to
+    the change of the log step length of all its parameters.
+    """
     if shared.h_tensor is None:
         return None
     levels = [shared.h_tensor, *_spread_global(shared)]
@@ -34,7 +38,9 @@ def _spread_global(shared: SharedState) -> list:
     return [ops.broadcast_to(shared.h_global, shape)]
 
 
-def step_shared(meta, shared: SharedState, mean_h_x) -> SharedState:
+def step_shared(
+    meta, shared: SharedState, mean_h_x, signals=None, moved=None
+) -> SharedState:
     """Eqs. 11-12.
 
     h_tensor <- GRU_Q(mean over its parameters of [new h_param, x], h_tensor;
@@ -45,11 +51,18 @@ def step_shared(meta, shared: SharedState, mean_h_x) -> SharedState:
         meta: the meta-parameters, see `products`.
         shared: the old states.
         mean_h_x: [P + inputs, T, ...].
+        signals: more that the Tensor RNN sees (`alignment`), [signals, T, ...],
+            or None.
+        moved: tensors that made a step, [1, T, ...] of booleans: the others
+            keep their state. None counts all.
     """
     if shared.h_tensor is None:
         return shared
-    x = ops.concatenate([mean_h_x, *_spread_global(shared)], axis=0)
+    x = [mean_h_x] if signals is None else [mean_h_x, signals]
+    x = ops.concatenate([*x, *_spread_global(shared)], axis=0)
     h_tensor = gru(meta.tensor_gru, x, shared.h_tensor)
+    if moved is not None:
+        h_tensor = ops.where(moved, h_tensor, shared.h_tensor)
     if shared.h_global is None:
         return SharedState(h_tensor, None)
     over_tensors = mean(h_tensor, axis=1)

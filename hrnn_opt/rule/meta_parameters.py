@@ -20,6 +20,7 @@ class MetaParameters(NamedTuple):
     param_gru: GRUParameters  # Eq. 10
     tensor_gru: GRUParameters | None  # Eq. 11
     global_gru: GRUParameters | None  # Eq. 12
+    signal_kernel: Any  # of the Tensor RNN [3Q, signals], see `alignment`
     tensor_to_param: Any  # A_t [3P, Q]
     global_to_param: Any  # A_g [3P, G]
     global_to_tensor: Any  # B_g [3Q, G]
@@ -29,6 +30,7 @@ class MetaParameters(NamedTuple):
     shortcut_kernel: Any  # U_d [directions, S]
     step_kernel: Any  # w_e [1, P]
     step_bias: Any  # b_e [1]
+    tensor_step_kernel: Any  # w_T [1, Q]
     step_momentum: Any  # logit of gamma, Eq. 8 [1]
     attention_offset: Any  # c, Eq. 9 [1]
     h_param: Any  # initial states [P], [Q], [G]
@@ -72,6 +74,10 @@ def _table(config: RuleConfig) -> MetaParameters:
         param_gru=_gru(p, config.inputs),
         tensor_gru=_gru(q, p + config.inputs) if tensor else None,
         global_gru=_gru(g, q) if both else None,
+        # Signals and the readout of a tensor's step start without effect.
+        signal_kernel=(
+            _constant((3 * q, config.signals), 0.0) if config.signals else None
+        ),
         tensor_to_param=_normal(3 * p, q) if tensor else None,
         global_to_param=_normal(3 * p, g) if both else None,
         global_to_tensor=_normal(3 * q, g) if both else None,
@@ -82,6 +88,9 @@ def _table(config: RuleConfig) -> MetaParameters:
         shortcut_kernel=_constant((d, s), -1 / s) if config.shortcut else None,
         step_kernel=_constant((1, p), 0.0) if length else None,
         step_bias=_constant((1,), 0.0) if length else None,
+        tensor_step_kernel=(
+            _constant((1, q), 0.0) if config.tensor_step else None
+        ),
         step_momentum=(
             _constant((1,), 3.2) if config.relative_learning_rate else None
         ),

@@ -19,9 +19,9 @@ class Products(NamedTuple):
     """What the rule reads; None where a feature is off."""
 
     param_gru: GRUParameters  # Eq. 10
-    tensor_gru: GRUParameters | None  # Eq. 11, joined: of [x, h_global, h]
+    tensor_gru: GRUParameters | None  # Eq. 11: [x, signals, h_global, h]
     global_gru: GRUParameters | None  # Eq. 12, joined: of [x, h]
-    to_param: Any  # [A_t, A_g], [3P, Q + G], Eq. 10
+    to_param: Any  # [A_t, A_g], and [w_T, 0] below, [3P + 1, Q + G], Eq. 10
     logit_kernel: Any  # W_b [2, P]
     logit_bias: Any  # b_b [2]
     readout_kernel: Any  # W_d, and w_e below it, [directions + 1, P]
@@ -43,9 +43,11 @@ def products(meta: MetaParameters) -> Products:
     """The same numbers, joined."""
     same = {k: v for k, v in meta._asdict().items() if k in Products._fields}
     joined = {
-        "tensor_gru": _joined(meta.tensor_gru, meta.global_to_tensor),
+        "tensor_gru": _joined(
+            meta.tensor_gru, meta.signal_kernel, meta.global_to_tensor
+        ),
         "global_gru": _joined(meta.global_gru),
-        "to_param": _beside(meta.tensor_to_param, meta.global_to_param),
+        "to_param": _to_param(meta),
         "readout_kernel": _beside(
             meta.direction_kernel, meta.step_kernel, axis=0
         ),
@@ -59,7 +61,18 @@ def _beside(*kernels, axis: int = 1):
     return ops.concatenate(kernels, axis=axis) if kernels else None
 
 
-def _joined(p: GRUParameters | None, more=None) -> GRUParameters | None:
+def _to_param(meta: MetaParameters):
+    """What the levels above tell every parameter."""
+    to_param = _beside(meta.tensor_to_param, meta.global_to_param)
+    row = meta.tensor_step_kernel
+    if row is None:
+        return to_param
+    missing = to_param.shape[1] - row.shape[1]
+    row = ops.pad(row, ((0, 0), (0, missing)))
+    return ops.concatenate([to_param, row], axis=0)
+
+
+def _joined(p: GRUParameters | None, *more) -> GRUParameters | None:
     """A cell whose `input_kernel` takes [x, what `more` takes, h].
 
     For the upper levels, whose states are few numbers. The one of parameters
@@ -72,5 +85,5 @@ def _joined(p: GRUParameters | None, more=None) -> GRUParameters | None:
     nothing = ops.zeros((units, units), p.gate_kernel.dtype)
     gate = _beside(p.gate_kernel, nothing, axis=0)
     return p._replace(
-        input_kernel=_beside(p.input_kernel, more, gate), gate_kernel=None
+        input_kernel=_beside(p.input_kernel, *more, gate), gate_kernel=None
     )

@@ -79,8 +79,15 @@ class Segments:
 
     def divide_by_sizes(self, v):
         """Sums over each tensor to means, [F, T, ...]."""
-        shape = (-1,) + (1,) * (len(v.shape) - 2)
-        return v / ops.cast(np.reshape(self.sizes, shape), v.dtype)
+        return v / self._sizes_beside(len(v.shape), v.dtype)
+
+    def column_of_sizes(self, x):
+        """Sizes to broadcast against [F, T, ...], for x [F, R, width, ...]."""
+        return self._sizes_beside(len(x.shape) - 1, x.dtype)
+
+    def _sizes_beside(self, axes: int, dtype):
+        shape = (-1,) + (1,) * (axes - 2)
+        return ops.cast(np.reshape(self.sizes, shape), dtype)
 
     @staticmethod
     def _multiply(matrix, v):

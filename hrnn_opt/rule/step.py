@@ -15,13 +15,20 @@ instances). One problem has no axis of instances.
 
 from typing import Any, NamedTuple
 
+import numpy as np
 from keras import ops
 
-from hrnn_opt.rule import features, hierarchy, readout, step_length
+from hrnn_opt.rule import (
+    alignment,
+    features,
+    hierarchy,
+    readout,
+    step_length,
+)
 from hrnn_opt.rule.config import RuleConfig
 from hrnn_opt.rule.gru import gru
 from hrnn_opt.rule.hierarchy import SharedState
-from hrnn_opt.rule.numerics import select
+from hrnn_opt.rule.numerics import safe_divide, select
 from hrnn_opt.rule.products import Products
 from hrnn_opt.rule.segments import Segments
 
@@ -35,12 +42,21 @@ class ParamState(NamedTuple):
     eta_bar: Any  # [1, R, width, ...], None without relative learning rate
 
 
+class TensorState(NamedTuple):
+    """Single numbers that every tensor remembers, [1, T, ...] each."""
+
+    largest: Any  # of `features.largest_magnitude`
+    steps: Any  # that it has made
+    log_step: Any  # mean of eta_bar after the last one
+    population: Any  # number of elements that this is the mean of
+
+
 class RuleState(NamedTuple):
     """The whole optimizer's memory of one problem (or of B problems)."""
 
     param: ParamState
     shared: SharedState
-    largest: Any  # [1, T, ...] of `features`, None where nothing is negligible
+    tensors: TensorState
     skipped: Any  # [...] number of steps skipped for a non-finite gradient
 
 
@@ -51,6 +67,7 @@ class Sensed(NamedTuple):
     d: Any  # [directions, ...]  0 where there is no gradient
     u: Any  # [directions, ...]  exp(eta) d
     moving: Any  # [1, ...]      1 where there is a gradient
+    products: Any  # [1 + 2 S, ...] of `alignment`, or None
 
 
 def initial_param_state(config: RuleConfig, meta: Products, shape):
@@ -93,13 +110,11 @@ def initial_state(
     """State before the first step; `instances` is (B,) for B instances."""
     shape = (segments.rows, segments.width, *instances)
     tensors = len(segments.sizes)
-    largest = None
-    if config.negligible:
-        largest = ops.zeros((1, tensors, *instances), meta.h_param.dtype)
+    zeros = ops.zeros((1, tensors, *instances), meta.h_param.dtype)
     return RuleState(
         initial_param_state(config, meta, shape),
         initial_shared_state(meta, instances, tensors),
-        largest,
+        TensorState(*(zeros for _ in TensorState._fields)),
         ops.zeros(instances, "int32"),
     )
 
@@ -118,19 +133,24 @@ def sense(
     move in this step and keeps its step length. It learns nothing of either
     (a unit that is dead, an input that is always zero, a row of an embedding
     that is not in the minibatch), so that what it did on its own would go on
-    for ever.
+    for ever. With `lazy` it keeps its averages and its hidden state, too: its
+    time stands still.
 
     Args:
         config: the features in use.
         meta: the meta-parameters.
         state: the parameters' memory.
         g: finite gradients at phi, [1, R, width, ...].
-        bias: of the upper levels, [3P, R, 1, ...], or None.
-        mean_eta_bar: mean of eta_bar over all parameters of the problem.
+        bias: of the upper levels, `hierarchy.param_bias` for every row,
+            [3P or 3P + 1, R, 1, ...], or None.
+        mean_eta_bar: `mean_log_step` of the problem.
 
     Returns:
         The new state, and what the other functions need.
     """
+    tensor_step = None
+    if config.tensor_step:
+        bias, tensor_step = ops.split(bias, [bias.shape[0] - 1], axis=0)
     logits = readout.momentum_logits(meta, state.h)
     decay_g = features.decays(logits[:1], config.timescales)
     decay_lam = features.decays(logits[1:], config.timescales)
@@ -147,6 +167,8 @@ def sense(
     h = gru(meta.param_gru, x, state.h, bias)
     moving = ops.logical_and(features.seen(r), ops.not_equal(g, 0))
     d, eta = readout.outputs(meta, h, m)
+    if tensor_step is not None:
+        eta = eta + tensor_step
     d = ops.where(moving, d, ops.zeros_like(d))
     u, eta_bar = d, None
     if config.direction_length:
@@ -162,29 +184,124 @@ def sense(
             eta = ops.concatenate([eta, eta_phi], axis=0)
         u = step_length.unscaled_step(d, eta)
     new = ParamState(h, g_bar, r, eta_bar)
-    return new, Sensed(x, d, u, ops.cast(moving, d.dtype))
+    if config.lazy:
+        new = select(moving, new, state)
+    products = None
+    if config.alignment:
+        products = alignment.products(g, state.g_bar, r, moving)
+    return new, Sensed(x, d, u, ops.cast(moving, d.dtype), products)
 
 
-def totals(param: ParamState, sensed: Sensed, total):
+def mean_log_step(tensors: TensorState):
+    """Mean of eta_bar that eta_rel is relative to (section 3.2.4): [...].
+
+    Over the elements of all tensors that took part in their tensor's last
+    step: with `lazy` those that had a gradient, else all of them. Differs from
+    the paper, which has the mean over all parameters: rows of a large table
+    that nobody has seen yet would hold it at 0.
+    """
+    number = ops.sum(tensors.population, axis=(0, 1))
+    total = ops.sum(tensors.log_step * tensors.population, axis=(0, 1))
+    return safe_divide(total, number)
+
+
+def totals(config: RuleConfig, param: ParamState, sensed: Sensed, total):
     """Sums over parameters that the levels above and the steps need.
 
     Args:
+        config: the features in use.
         param: new state.
         sensed: returned with it.
         total: sums [F, R, width, ...] over each tensor or row.
 
     Returns:
-        One after another: new h and x, d^2, number of parameters that
-        have a gradient. `split_totals` tells them apart.
+        The fields of `Totals`, one after another.
     """
-    sums = (param.h, sensed.x, sensed.d * sensed.d, sensed.moving)
-    return ops.concatenate([total(value) for value in sums], axis=0)
+    own = [param.h, sensed.x]
+    if config.relative_learning_rate:
+        own.append(param.eta_bar)
+    if config.lazy:
+        own = [sensed.moving * value for value in own]
+    own += [sensed.d * sensed.d, sensed.moving]
+    if config.alignment:
+        own.append(sensed.products)
+    return ops.concatenate([total(value) for value in own], axis=0)
 
 
-def split_totals(config: RuleConfig, sums):
-    """The sums of [h, x], of d^2 and of moving, from `totals`."""
-    h_x = config.param_units + config.inputs
-    return sums[:h_x], sums[h_x:-1], sums[-1:]
+class Totals(NamedTuple):
+    """Sums over each tensor, with `lazy` over elements that have a gradient."""
+
+    h_x: Any  # [P + inputs, T, ...]  new h, and x
+    eta_bar: Any  # [1, T, ...], or [0, T, ...] if there is none
+    d_squared: Any  # [directions, T, ...]
+    count: Any  # [1, T, ...]  elements that have a gradient
+    products: Any  # [1 + 2 S, T, ...] of `alignment`, or [0, T, ...]
+
+
+def split_totals(config: RuleConfig, sums) -> Totals:
+    """What `totals` put one after another."""
+    sizes = (
+        config.param_units + config.inputs,
+        int(config.relative_learning_rate),
+        config.directions,
+        1,
+    )
+    ends = np.cumsum(sizes).tolist()
+    return Totals(*ops.split(sums, ends, axis=0))
+
+
+def step_upper_levels(
+    config: RuleConfig,
+    meta: Products,
+    shared: SharedState,
+    tensors: TensorState,
+    totals: Totals,
+    sizes,
+) -> tuple[SharedState, TensorState]:
+    """Eqs. 11-12, and what the tensors remember.
+
+    A tensor in which no element has a gradient stays as it was, with `lazy`.
+
+    Args:
+        config: the features in use.
+        meta: the meta-parameters.
+        shared: the old states of the two levels.
+        tensors: the old numbers, but for `largest`, which is the new one.
+        totals: of this step.
+        sizes: number of parameters of each tensor, to broadcast against
+            [1, T, ...].
+
+    Returns:
+        The new states.
+    """
+    moved = totals.count > 0
+    population = totals.count
+    if not config.lazy:
+        population = ops.ones_like(population) * sizes
+    signals = []
+    if config.alignment:
+        signals.append(alignment.alignment(totals.products, totals.count))
+    if config.age:
+        signals.append(alignment.age(tensors.steps))
+    shared = hierarchy.step_shared(
+        meta,
+        shared,
+        safe_divide(totals.h_x, population),
+        ops.concatenate(signals, axis=0) if signals else None,
+        moved if config.lazy else None,
+    )
+    log_step = tensors.log_step
+    if config.relative_learning_rate:
+        log_step = safe_divide(totals.eta_bar, population)
+    new = TensorState(
+        tensors.largest,
+        tensors.steps + ops.cast(moved, tensors.steps.dtype),
+        log_step,
+        population,
+    )
+    if config.lazy:
+        new = select(moved, new, tensors._replace(largest=new.largest))
+    return shared, new
 
 
 def step_scales(config: RuleConfig, d_squared, count, lr):
@@ -241,35 +358,30 @@ def step(
     g = segments.to_rows(g)
     finite = ops.all(ops.isfinite(g), axis=(0, 1, 2))
     g = ops.where(finite, g, ops.zeros_like(g))
-    largest = state.largest
+    tensors = state.tensors
     if config.negligible:
         mean = segments.divide_by_sizes(segments.total(ops.abs(g)))
-        largest = features.largest_magnitude(mean, largest)
+        largest = features.largest_magnitude(mean, tensors.largest)
         g = features.without_negligible(
             g, segments.spread(largest), config.negligible
         )
+        tensors = tensors._replace(largest=largest)
 
     bias = hierarchy.param_bias(meta, state.shared)
-    mean_eta_bar = 0.0
-    if config.relative_learning_rate:
-        total = ops.sum(state.param.eta_bar, axis=(1, 2), keepdims=True)
-        mean_eta_bar = total / segments.total_size
     param, sensed = sense(
         config,
         meta,
         state.param,
         g,
         None if bias is None else segments.spread(bias),
-        mean_eta_bar,
+        mean_log_step(tensors),
     )
-    h_x, d_squared, count = split_totals(
-        config, totals(param, sensed, segments.total)
-    )
-    shared = hierarchy.step_shared(
-        meta, state.shared, segments.divide_by_sizes(h_x)
+    sums = split_totals(config, totals(config, param, sensed, segments.total))
+    shared, tensors = step_upper_levels(
+        config, meta, state.shared, tensors, sums, segments.column_of_sizes(g)
     )
     lr = ops.cast(lr, g.dtype)
-    scale = step_scales(config, d_squared, count, lr)
+    scale = step_scales(config, sums.d_squared, sums.count, lr)
     moved = advance(
         config, segments.to_rows(theta), sensed.u, segments.spread(scale)
     )
@@ -279,7 +391,7 @@ def step(
     kept = RuleState(
         select(finite, param, state.param),
         select(finite, shared, state.shared),
-        select(finite, largest, state.largest),
+        select(finite, tensors, state.tensors),
         state.skipped + ops.cast(ops.logical_not(finite), "int32"),
     )
     return theta, phi, kept

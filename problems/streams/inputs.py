@@ -44,9 +44,7 @@ class Correlated:
             seeds[1], (count, self._latent, self.size)
         )
         # The mean variance of an input is one.
-        mix *= tf.math.rsqrt(
-            tf.reduce_sum(spectrum**2, axis=1, keepdims=True)
-        )
+        mix *= tf.math.rsqrt(tf.reduce_sum(spectrum**2, axis=1, keepdims=True))
         size = draws.log_uniform(seeds[2], (count, 1, 1), 0.3, 2.0)
         if self.decades:
             half = self.decades / 2

@@ -74,7 +74,11 @@ NETWORKS = (
     ("stream_text_attention", 5, Text("attention", 24, 12)),
     ("stream_bag", 5, Labels(BagOfWords(120, 6, 12, 4), Words(120, 6), 32)),
     ("stream_ratings", 5, Ratings()),
-    ("stream_autoencoder", 5, Autoencoder(Dense((24, 12, 4, 12, 24), "sigmoid"))),
+    (
+        "stream_autoencoder",
+        5,
+        Autoencoder(Dense((24, 12, 4, 12, 24), "sigmoid")),
+    ),
     (
         "stream_denoising",
         4,

@@ -60,9 +60,7 @@ def run_core(core: str, tensors, x, causal: bool):
     for step in range(x.shape[2]):
         a = given[:, :, step]
         if core == "gru":
-            gates = tf.sigmoid(
-                a[..., : 2 * units] + h @ w_h[..., : 2 * units]
-            )
+            gates = tf.sigmoid(a[..., : 2 * units] + h @ w_h[..., : 2 * units])
             z, k = gates[..., :units], gates[..., units:]
             new = tf.tanh(a[..., 2 * units :] + (k * h) @ w_h[..., 2 * units :])
             h = z * h + (1.0 - z) * new

@@ -5,7 +5,7 @@ import types
 from typing import NamedTuple
 
 import problems
-from hrnn_opt.rule.config import RuleConfig
+from hrnn_opt.rule.config import WITHOUT_LENGTH, WITHOUT_TENSOR_RNN, RuleConfig
 from training.engine.config import MetaConfig
 from training.rules.hierarchical import Hierarchical
 
@@ -40,9 +40,7 @@ class Variant(NamedTuple):
 
 VARIANTS = {
     FULL: Variant({}),
-    "no direction and length": Variant(
-        {"direction_length": False, "relative_learning_rate": False}
-    ),
+    "no direction and length": Variant(WITHOUT_LENGTH),
     "no input scaling": Variant({"dynamic_input_scaling": False}),
     "no Global RNN": Variant({"global_rnn": False}),
     "units 5/10/10": Variant(
@@ -55,7 +53,11 @@ VARIANTS = {
         {"timescales": 1, "relative_log_magnitudes": False}
     ),
     "no shortcut": Variant({"shortcut": False}),
-    "no Tensor RNN": Variant({"tensor_rnn": False, "global_rnn": False}),
+    "no Tensor RNN": Variant(WITHOUT_TENSOR_RNN),
+    "not lazy": Variant({"lazy": False}),
+    "no alignment": Variant({"alignment": False}),
+    "no age": Variant({"age": False}),
+    "no tensor step": Variant({"tensor_step": False}),
     "no relative magnitudes": Variant({"relative_log_magnitudes": False}),
     "negligible as none": Variant({"negligible": 1e-5}),
     "short first steps": Variant({"length_unit": 0.03}),

@@ -128,8 +128,14 @@ class Hierarchical:
         Derivatives in them can be compared between problems, which those in
         parameters of any scale cannot.
         """
-        param, shared = state.memory.param, state.memory.shared
-        return (param.h, param.eta_bar, shared)
+        memory = state.memory
+        tensors = memory.tensors
+        return (
+            memory.param.h,
+            memory.param.eta_bar,
+            memory.shared,
+            tensors.log_step,
+        )
 
     def step_length(self, state):
         """Mean of eta_bar, the log step length relative to lr, [B]."""
@@ -142,8 +148,13 @@ class Hierarchical:
         param = state.memory.param
         if not tf.is_tensor(param.eta_bar):
             return state
-        param = param._replace(eta_bar=param.eta_bar + change)
-        return state._replace(memory=state.memory._replace(param=param))
+        memory = state.memory._replace(
+            param=param._replace(eta_bar=param.eta_bar + change),
+            tensors=state.memory.tensors._replace(
+                log_step=state.memory.tensors.log_step + change
+            ),
+        )
+        return state._replace(memory=memory)
 
     def vanishing_steps(self, state):
         """How far log step lengths are below -6, mean over parameters, [B].
