@@ -20,9 +20,9 @@ NO_NUMBERS = ("0", "1", None, True, math.nan)
 
 def test_fields_are_sizes_switches_and_shares():
     assert len(SIZES) == 4
-    assert len(SWITCHES) == 8
+    assert len(SWITCHES) == 12
     assert len(SHARES) == 2
-    assert len(FIELDS) == 14
+    assert len(FIELDS) == 18
 
 
 @pytest.mark.parametrize("name", SIZES)
@@ -65,23 +65,41 @@ def test_wrong_share_is_refused(name, interval, value):
 @pytest.mark.parametrize(
     ("name", "needs", "fields"),
     [
-        ("global_rnn", "tensor_rnn=True", {"tensor_rnn": False}),
+        *(
+            (
+                name,
+                "tensor_rnn=True",
+                WITHOUT_TENSOR_RNN | {name: True, "tensor_step": False},
+            )
+            for name in ("global_rnn", "alignment", "age")
+        ),
+        (
+            "tensor_step",
+            "tensor_rnn=True",
+            WITHOUT_TENSOR_RNN | {"tensor_step": True},
+        ),
+        (
+            "tensor_step",
+            "direction_length=True",
+            WITHOUT_LENGTH | {"tensor_step": True},
+        ),
         (
             "relative_learning_rate",
             "direction_length=True",
-            {"direction_length": False},
+            WITHOUT_LENGTH | {"relative_learning_rate": True},
         ),
         ("relative_log_magnitudes", "timescales >= 2", {"timescales": 1}),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_senseless_combination_is_refused(name, needs, fields):
-    ((other, value),) = fields.items()
     text = f"Argument `{name}` needs {needs} "
+    other = needs.split()[0].split("=")[0]
+    value = fields[other]
     received = rf"Received: RuleConfig\(.*\b{other}={value}\b"
     with pytest.raises(ValueError, match=re.escape(text) + ".*" + received):
         RuleConfig(**fields)
-    RuleConfig(**fields, **{name: False})
+    RuleConfig(**fields | {name: False})
 
 
 @pytest.mark.parametrize(

@@ -249,7 +249,7 @@ def test_hierarchy():
     assert_close(rows[-1:], meta.tensor_step_kernel.numpy() @ tensor)
     new = hierarchy.step_shared(joined, shared, mean_h_x, signals)
     from_top = meta.global_to_tensor.numpy() @ top  # the old h_global
-    from_top += meta.signal_kernel.numpy() @ signals.numpy()
+    from_top = from_top + meta.signal_kernel.numpy() @ signals.numpy()
     wanted = plain_gru(meta.tensor_gru, mean_h_x.numpy(), tensor, from_top)
     assert_close(new.h_tensor, wanted)
     # The mean over all four tensors, of the new h_tensor.
