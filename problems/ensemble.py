@@ -28,6 +28,7 @@ from problems.slow import (
     OscillatingValley,
     RosenbrockChain,
 )
+from problems.streams.rows import LINEAR, NETWORKS
 from problems.transforms import GradientNoise, Reparametrized, SparseGradient
 
 
@@ -47,6 +48,17 @@ def anywhere(family: Family, decades: float = 0.0) -> Family:
         decades: that the scales of single parameters spread over.
     """
     return Scaled(Reparametrized(family, parameter=decades))
+
+
+def nearby(family: Family) -> Family:
+    """As `anywhere`, with less: real networks start within two decades."""
+    return Scaled(Reparametrized(family, instance=2.0, tensor=0.5))
+
+
+def _streams(rows) -> tuple:
+    return tuple(
+        (name, weight, nearby(family)) for name, weight, family in rows
+    )
 
 
 PLANE = Choice(FUNCTIONS, "plane")
@@ -77,6 +89,8 @@ _PAPER = (
     ("tasks", 6, anywhere(Sum(TASKS))),
     ("tasks_sparse", 6, anywhere(SparseGradient(Sum(TASKS)))),
     ("mixed_noisy", 6, anywhere(GradientNoise(Sum(MIXED)))),
+    # Minibatches of randomly generated data that never end (section 4.1.3).
+    *_streams(LINEAR),
 )
 
 _NETWORKS = (
@@ -123,10 +137,26 @@ _NETWORKS = (
     ("bigram", 5, anywhere(Bigram())),
 )
 
-# The set of the paper at half its weight, and small networks.
+KEPT = (
+    "plane", "plane_noisy", "quadratic_20", "quadratic_20_noisy",
+    "minibatch_quadratic", "oscillating_valley", "logistic_overlapping",
+    "matrix_factorization", "tasks_sparse", "mixed_noisy",
+    "mlp_relu", "mlp_regression_normalized", "mlp_memorizing",
+    "mlp_memorizing_labels", "mlp_sparse", "convnet", "residual", "recurrent",
+    "bigram",
+)  # fmt: skip
+"""Rows with an end that `wide` keeps, at half their weight, so that problems
+which can be solved stay solved."""
+
+# Streams of all kinds, and some problems with an end.
 _WIDE = (
-    *((name, weight / 2, family) for name, weight, family in _PAPER),
-    *_NETWORKS,
+    *(
+        (name, weight / 2, family)
+        for name, weight, family in (*_PAPER, *_NETWORKS)
+        if name in KEPT
+    ),
+    *_streams(LINEAR),
+    *_streams(NETWORKS),
 )
 
 _SETS = {"paper": _PAPER, "wide": _WIDE}
@@ -141,8 +171,8 @@ def meta_training_set(name: str) -> tuple:
     """The rows of a set.
 
     Args:
-        name: "paper" (section 4.1: no neural network in it) or "wide" (small
-            networks besides).
+        name: "paper" (section 4.1: no neural network in it) or "wide" (part of
+            it, small networks, and streams of all kinds).
 
     Raises:
         ValueError: no such set.

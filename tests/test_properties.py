@@ -129,7 +129,9 @@ def test_parameters_may_fall_silent_for_ever(lazy):
     assert np.any(run.state.param.r) == lazy
     if lazy:
         # All but the Global RNN, which knows no single tensor.
-        same = [np.all(a == b) for a, b in zip(values(run), silent, strict=True)]
+        same = [
+            np.all(a == b) for a, b in zip(values(run), silent, strict=True)
+        ]
         assert sum(same) == len(same) - 1
     before = run.theta.numpy()
     run.step(draw_gradients(1)[0], step)

@@ -29,6 +29,11 @@ class MetaConfig:
     )
     tensor_units: int = _setting(20, "Hidden size of the Tensor RNN.")
     global_units: int = _setting(20, "Hidden size of the Global RNN.")
+    attention: bool = _setting(
+        True,
+        "Gradients are taken at an attended point beside the parameters "
+        "(section 3.2.1), rather than at the parameters.",
+    )
     negligible: float = _setting(
         0.0,
         "Gradients below this share of the largest of their tensor count as "
@@ -194,6 +199,7 @@ class MetaConfig:
             param_units=self.param_units,
             tensor_units=self.tensor_units,
             global_units=self.global_units,
+            attention=self.attention,
             negligible=self.negligible,
             length_unit=self.length_unit,
         )

@@ -17,6 +17,7 @@ from training.common import checkpoints
 from training.common.tables import table
 from training.engine.config import MetaConfig
 from training.evaluation.held_out import RIVALS, HeldOut
+from training.runs import adapting
 from training.runs.log import RunLog
 
 
@@ -58,6 +59,7 @@ class RunFolder:
         Args:
             run: `training.runs.local.Run`, or another with the same interface.
             start: a checkpoint of another run, for a run that has not begun.
+                One of a rule with other features is adapted (`adapting`).
             how: what the model card shall know besides the settings.
 
         Raises:
@@ -66,6 +68,16 @@ class RunFolder:
         found, curve, info = checkpoints.newest(self.path), None, {}
         if found is None and start is not None:
             found, curve = _started_from(start)
+            arrays, info = found
+            if _differs(run.rule.config, info):
+                arrays = adapting.adapted(
+                    arrays, info, run.rule.config, self.config.seed
+                )
+                info = info | {
+                    "rule_version": RULE_VERSION,
+                    "rule_config": run.rule.config.to_dict(),
+                }
+                found, curve = (arrays, info), None
         if found is not None:
             arrays, info = found
             if info["rule_version"] != RULE_VERSION:
@@ -166,6 +178,17 @@ def _check_rule(config: RuleConfig, found: dict):
             f"features (flags such as --param_units): {expected}. "
             f"Received: { ({n: found[n] for n in differ if n in found}) }"
         )
+
+
+def _differs(config: RuleConfig, info: dict) -> bool:
+    """Whether a checkpoint is of a rule with other features or version."""
+    own = config.to_dict()
+    found = adapting.found_config(info).to_dict()
+    changed = [name for name, value in own.items() if found.get(name) != value]
+    if any(type(own[name]) is int for name in changed):
+        return False  # Of other sizes: nothing can be copied.
+    features = [name for name in changed if isinstance(own[name], bool)]
+    return bool(features) or info["rule_version"] != RULE_VERSION
 
 
 def _started_from(path: pathlib.Path):
