@@ -19,6 +19,16 @@ from problems.slow import (
     OscillatingValley,
     RosenbrockChain,
 )
+from problems.streams import (
+    Autoencoder,
+    Correlated,
+    Dense,
+    Labels,
+    Ratings,
+    Templates,
+    Text,
+    Values,
+)
 
 _FAMILIES: dict[str, Family] = {}
 
@@ -99,5 +109,18 @@ for _family in (
     Residual(),
     Recurrent(),
     Bigram(),
+    *(
+        family(network, Correlated(network.inputs))
+        for family, network in (
+            (Labels, Dense((8, 16, 4))),
+            (Values, Dense((4, 8, 2), "tanh")),
+            (Values, Dense((16, 1))),
+        )
+    ),
+    Templates(Dense((16, 12, 6))),
+    Templates(Dense((16, 12, 16)), denoise=True),
+    Autoencoder(Dense((12, 6, 12), "sigmoid")),
+    Text("dense"),
+    Ratings(),
 ):
     register(_family)

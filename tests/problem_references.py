@@ -221,6 +221,75 @@ def bigram(data, params):
     return cross_entropy(words @ w + b, data["y"])
 
 
+def plain_network(x, params, activation):
+    params = list(params)
+    while len(params) > 2:
+        x = ACTIVATIONS[activation](x @ params.pop(0) + params.pop(0))
+    return x @ params[0] + params[1]
+
+
+def softmax_logarithm(logits):
+    return logits - np.logaddexp.reduce(logits, axis=-1, keepdims=True)
+
+
+def kl(wanted, logits):
+    other = softmax_logarithm(logits)
+    return np.mean(np.sum(np.exp(wanted) * (wanted - other), axis=-1))
+
+
+def stream_labels(data, params):
+    outputs = plain_network(data["held"], params, "relu")
+    return kl(softmax_logarithm(data["wanted"]), outputs)
+
+
+def stream_values(data, params):
+    outputs = plain_network(data["held"], params, "tanh")
+    return np.mean((outputs - data["wanted"]) ** 2)
+
+
+def posterior(data):
+    square = np.sum(
+        (data["held"][:, None] - data["templates"][None]) ** 2, axis=-1
+    )
+    return softmax_logarithm(-square / (2 * data["sd"].item() ** 2))
+
+
+def stream_templates(data, params):
+    return kl(posterior(data), plain_network(data["held"], params, "relu"))
+
+
+def stream_denoising(data, params):
+    best = np.exp(posterior(data)) @ data["templates"]
+    outputs = plain_network(data["held"], params, "relu")
+    return np.mean((outputs - best) ** 2)
+
+
+def stream_autoencoder(data, params):
+    x = data["held"]
+    chance = sigmoid(plain_network(x, params, "sigmoid"))
+    return -np.mean(np.log(np.where(x == 1, chance, 1 - chance)))
+
+
+def sigmoid(x):
+    return 1 / (1 + np.exp(-x))
+
+
+def stream_text(data, params):
+    table, *core = params
+    words = data["held"].astype(int)
+    h = np.tanh(table[words] @ core[0] + core[1])
+    return kl(data["wanted"], h @ core[2] + core[3])
+
+
+def stream_ratings(data, params):
+    def ratings(u, v, a, b):
+        return u @ v.T + a[:, None] + b
+
+    square = (ratings(*params) - ratings(*data["true"])) ** 2
+    users, items = (1 / np.arange(2.0, n + 2) for n in square.shape)
+    return users @ square @ items / users.sum() / items.sum()
+
+
 def plane(function):
     return lambda data, params: function(*map(float, params[0]))
 
@@ -254,4 +323,12 @@ REFERENCES = {
     "residual": residual,
     "recurrent": recurrent,
     "bigram": bigram,
+    "stream_dense_8_16_4_relu": stream_labels,
+    "stream_values_dense_4_8_2_tanh": stream_values,
+    "stream_values_dense_16_1": stream_values,
+    "stream_templates_dense_16_12_6_relu": stream_templates,
+    "stream_denoising_dense_16_12_16_relu": stream_denoising,
+    "stream_autoencoder_dense_12_6_12_sigmoid": stream_autoencoder,
+    "stream_text_dense_24": stream_text,
+    "stream_ratings": stream_ratings,
 }

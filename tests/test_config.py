@@ -8,6 +8,7 @@ import re
 import pytest
 
 from hrnn_opt import RuleConfig
+from hrnn_opt.rule.config import WITHOUT_LENGTH, WITHOUT_TENSOR_RNN
 
 FIELDS = dataclasses.fields(RuleConfig)
 SIZES = [field.name for field in FIELDS if field.type is int]

@@ -38,7 +38,7 @@ class Text(Stream):
     core: str
     vocabulary: int = 24
     units: int = 10
-    length: int = 8
+    length: int = 5
     rows: int = 12
     held: int = 16
 
