@@ -7,7 +7,7 @@ import tensorflow as tf
 
 import problems
 from hrnn_opt import HierarchicalRNN
-from problems import neural, registry
+from problems import neural, registry, streams
 from problems.convex import Quadratic
 
 

@@ -123,16 +123,15 @@ def test_parameters_may_fall_silent_for_ever(lazy):
     for g in 1e-36 * draw_gradients(20):
         run.step(g, step)
     silent = values(run)
-    for _ in range(1500):
+    for _ in range(100 if lazy else 4000):
         run.step(np.zeros(SIZE), step)
     assert np.all([np.all(np.isfinite(v)) for v in values(run)])
     assert np.any(run.state.param.r) == lazy
     if lazy:
-        # All but the Global RNN, which knows no single tensor.
-        same = [
-            np.all(a == b) for a, b in zip(values(run), silent, strict=True)
-        ]
-        assert sum(same) == len(same) - 1
+        # All but the Global RNN, which knows no single tensor, and phi, which
+        # is where theta is when no step is made.
+        pairs = zip(values(run), silent, strict=True)
+        assert sum(np.any(a != b) for a, b in pairs) == 2
     before = run.theta.numpy()
     run.step(draw_gradients(1)[0], step)
     assert np.all(np.not_equal(run.theta, before))
