@@ -1,8 +1,9 @@
 """`python -m training.model_card --train_dir=DIR --name=NAME --out=FOLDER`.
 
 Makes of a run what is shipped: `NAME.npz`, weights with their provenance;
-`NAME.png`, the meta-loss; `NAME.md`, the model card; and, in `--run_out`,
-`NAME-run.npz`, the small checkpoint from which the run can go on elsewhere.
+`NAME.png`, the meta-loss; `NAME_step_lengths.png`; `NAME.md`, the model card;
+and, in `--run_out`, `NAME-run.npz`, the small checkpoint from which the run can
+go on elsewhere.
 """
 
 import csv
@@ -130,6 +131,47 @@ def plot(folder: pathlib.Path, path: pathlib.Path):
     pyplot.close(figure)
 
 
+def plot_step_lengths(folder: pathlib.Path, path: pathlib.Path):
+    """Log step lengths of every row: quantiles over instances, in panels.
+
+    Steps that die, or grow without end, show here first. Curves of runs that
+    did not record quantiles have their means alone.
+    """
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    names = ("step_length_low", "step_length", "step_length_high")
+    rows = {}
+    with (folder / "meta_train.csv").open() as file:
+        for line in csv.DictReader(file):
+            mean = line["step_length"]
+            rows.setdefault(line["row"], []).append(
+                [int(line["iteration"])]
+                + [float(line.get(name) or mean) for name in names]
+            )
+    columns = 6
+    figure, axes = pyplot.subplots(
+        -(-len(rows) // columns), columns, squeeze=False, sharey=True,
+        layout="constrained", figsize=(14, 1.9 * -(-len(rows) // columns)),
+    )  # fmt: skip
+    for panel in axes.flat[len(rows) :]:
+        panel.set_axis_off()
+    pairs = zip(axes.flat, sorted(rows.items()), strict=False)
+    for panel, (row, points) in pairs:
+        points = np.array(points)
+        window = max(1, len(points) // 25)
+        at, low, mean, high = (smooth(x, window) for x in points.T)
+        panel.fill_between(at, low, high, alpha=0.3, linewidth=0)
+        panel.plot(at, mean, linewidth=1)
+        panel.axhline(0, color="black", linewidth=0.5)
+        panel.set_title(row, fontsize=7)
+        panel.tick_params(labelsize=6)
+    figure.supxlabel("meta-iteration", fontsize=8)
+    figure.supylabel("log step length, relative to the first", fontsize=8)
+    figure.savefig(path, dpi=90)
+    pyplot.close(figure)
+
+
 def _held_out(path: pathlib.Path) -> dict:
     """Row to (meta-iteration, log loss less Adam's); of a run without, {}."""
     held = {}
@@ -170,6 +212,8 @@ def card(name: str, facts: dict, rule: RuleConfig, evaluations) -> str:
         "",
         f"![meta-loss]({name}.png)",
         "",
+        f"![step lengths]({name}_step_lengths.png)",
+        "",
         "Rule:",
         "",
         "```json",
@@ -202,6 +246,7 @@ def main(argv):
         out / f"{name}.npz", rule, arrays["state/average"], facts
     )
     plot(folder, out / f"{name}.png")
+    plot_step_lengths(folder, out / f"{name}_step_lengths.png")
     (out / f"{name}.md").write_text(card(name, facts, rule, evaluations))
     run_out = pathlib.Path(RUN_OUT.value or out)
     run_out.mkdir(parents=True, exist_ok=True)

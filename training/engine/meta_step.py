@@ -38,6 +38,8 @@ class MetaStatistics(NamedTuple):
     dropped: Any  # instances whose derivatives were not finite
     diverged: Any  # instances given up
     step_length: Any  # mean log step length, relative to the learning rate
+    step_length_low: Any  # a tenth of the instances have shorter ones
+    step_length_high: Any  # a tenth have longer ones
 
 
 class Course(NamedTuple):
@@ -306,6 +308,8 @@ class MetaStep:
         gradient /= self.count
         gradient = tf.where(finite, gradient, tf.zeros_like(gradient))
         final = last - old.first
+        lengths_now = tf.sort(self.rule.step_length(state))
+        tenth = self.count // 10
         lost = ~(final < DIVERGED)
         new = old._replace(
             state=state,
@@ -323,7 +327,9 @@ class MetaStep:
             clipped=tf.cast(tf.reduce_sum(clipped), tf.float32) / steps,
             dropped=tf.where(finite, dropped, self.count),
             diverged=tf.reduce_sum(tf.cast(lost, tf.int32)),
-            step_length=tf.reduce_mean(self.rule.step_length(state)),
+            step_length=tf.reduce_mean(lengths_now),
+            step_length_low=lengths_now[tenth],
+            step_length_high=lengths_now[self.count - 1 - tenth],
         )
         return gradient, new, statistics
 

@@ -105,7 +105,10 @@ class RunLog:
         loss = statistics.meta_loss
         self._loss = loss if old is None else 0.99 * old + 0.01 * loss
         with self._events.as_default(iteration):
-            for name in ("meta_loss", "final", "step_length", "sensitivity"):
+            for name in (
+                "meta_loss", "final", "step_length", "step_length_low",
+                "step_length_high", "sensitivity",
+            ):  # fmt: skip
                 tf.summary.scalar(f"{name}/{row}", getattr(statistics, name))
             for name in ("norm", "clipped", "dropped", "diverged"):
                 tf.summary.scalar(name, getattr(statistics, name))
