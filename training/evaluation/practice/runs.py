@@ -1,0 +1,148 @@
+"""One optimizer on one task: traced once, then run with any seed and rate."""
+
+import contextlib
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from training.compiled import Compiled
+from training.evaluation.practice.contenders import Contender
+from training.evaluation.practice.sources import minibatches
+from training.evaluation.practice.task import Task, accuracy
+
+BLOCK = 50
+"""Steps that one call makes; a curve has the mean loss of each block."""
+
+_CHUNK = 256
+"""Held-out examples whose loss is computed at once."""
+
+
+class Run(NamedTuple):
+    """What one run gave."""
+
+    held_out_loss: float  # at theta, after the last step
+    accuracy: float  # on the same examples; NaN where there are no classes
+    losses: np.ndarray  # mean minibatch loss of every block, [blocks]
+
+    def numbers(self) -> list[float]:
+        """As a flat list of six digits, the inverse of `from_numbers`."""
+        numbers = (self.held_out_loss, self.accuracy, *self.losses)
+        return [float(f"{x:.6g}") for x in numbers]
+
+    @classmethod
+    def from_numbers(cls, numbers) -> "Run":
+        """The run whose `numbers` these are."""
+        return cls(numbers[0], numbers[1], np.asarray(numbers[2:], float))
+
+
+def check_steps(steps: int):
+    """Refuses numbers of steps that are no whole blocks.
+
+    Raises:
+        ValueError: not a multiple of `BLOCK`, or too few for a score.
+    """
+    if steps < 2 * BLOCK or steps % BLOCK:
+        raise ValueError(
+            f"Argument `steps` must be a multiple of {BLOCK} and at least "
+            f"{2 * BLOCK}. Received: steps={steps}"
+        )
+
+
+class Trainer:
+    """Runs of one task by one optimizer.
+
+    Every run starts from the initial weights and has the minibatches of its
+    seed, whichever the optimizer and its learning rate.
+
+    Args:
+        task: what to train.
+        source: the task's data.
+        contender: the optimizer.
+        steps: of every run, as `check_steps` allows.
+
+    Raises:
+        ValueError: see `check_steps`.
+    """
+
+    def __init__(self, task: Task, source, contender: Contender, steps: int):
+        check_steps(steps)
+        self.task, self.source, self.steps = task, source, steps
+        self._contender = contender
+        self._model = task.build(0)
+        self._optimizer = contender.make(steps)
+        self._optimizer.build(self._model.trainable_variables)
+        # The learned optimizer has another point in the variables meanwhile.
+        self._at_theta = getattr(
+            self._optimizer, "at_theta", contextlib.nullcontext
+        )
+        self._optimizer.swapped_by_callback = True
+        self._initial = [np.array(v) for v in self._optimizer.variables]
+        self._block = Compiled(self._steps, xla=task.compiled)
+        self._examine = Compiled(self._held_out)
+
+    def step(self, x, y):
+        """One step on one minibatch; returns its loss before the step."""
+        variables = self._model.trainable_variables
+        with tf.GradientTape() as tape:
+            loss, _ = self.task.objective(self._model, x, y, True)
+        self._optimizer.apply(tape.gradient(loss, variables), variables)
+        return loss
+
+    def _steps(self, x, y):
+        def body(n, losses):
+            batch = tf.nest.map_structure(lambda part: part[n], (x, y))
+            return n + 1, losses.write(n, self.step(*batch))
+
+        losses = tf.TensorArray(tf.float32, BLOCK, element_shape=())
+        _, losses = tf.while_loop(
+            lambda n, _: n < BLOCK, body, (0, losses), maximum_iterations=BLOCK
+        )
+        return losses.stack()
+
+    def _held_out(self, x, y):
+        loss, outputs = self.task.objective(self._model, x, y, False)
+        correct = accuracy(outputs, y) if self.task.classifies else np.nan
+        return loss, correct
+
+    def _reset(self, seed, rate):
+        fresh = self.task.build(seed)
+        for variable, value in zip(
+            self._model.variables, fresh.variables, strict=True
+        ):
+            variable.assign(value)
+        for variable, value in zip(
+            self._optimizer.variables, self._initial, strict=True
+        ):
+            variable.assign(value)
+        self._contender.set_rate(self._optimizer, rate)
+
+    def run(self, seed: int, rate: float) -> Run:
+        """One run; it ends where the loss is no longer finite.
+
+        Args:
+            seed: of the initial weights and of the minibatches.
+            rate: the learning rate.
+        """
+        self._reset(seed, rate)
+        losses = np.full(self.steps // BLOCK, np.inf)
+        for k in range(len(losses)):
+            x, y = minibatches(self.source, seed, k * BLOCK, BLOCK)
+            block = self._block(*tf.nest.map_structure(tf.constant, (x, y)))
+            mean = np.mean(block.numpy(), dtype=np.float64)
+            if not np.isfinite(mean):
+                return Run(np.inf, np.nan, losses)
+            losses[k] = mean
+        return Run(*self._held_out_figures(), losses)
+
+    def _held_out_figures(self):
+        x, y = self.source.held_out()
+        figures = []
+        with self._at_theta():
+            # Whole chunks only: all have one shape.
+            for first in range(0, len(y) - _CHUNK + 1, _CHUNK):
+                part = tf.nest.map_structure(
+                    lambda a, k=first: tf.constant(a[k : k + _CHUNK]), (x, y)
+                )
+                figures.append([float(f) for f in self._examine(*part)])
+        return np.mean(figures, axis=0)
