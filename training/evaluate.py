@@ -2,6 +2,7 @@
 
 corpus: held-out draws of every row of a set, beside Adam and RMSProp.
 networks: networks on real data that are in no set, beside Adam.
+practice: twenty networks as users have them, with noise that lasts.
 
 Prints tables; the last line is JSON.
 """
@@ -16,7 +17,7 @@ import problems
 from hrnn_opt.model.slots import STATE_DTYPES
 from training.common.results import Results
 from training.common.tables import table
-from training.evaluation import candidates, corpus, networks
+from training.evaluation import candidates, corpus, networks, practice
 
 WEIGHTS = flags.DEFINE_string(
     "weights",
@@ -30,13 +31,17 @@ STEPS = flags.DEFINE_multi_integer(
     "steps",
     None,
     "`corpus`: of each run (default 1000). `networks`: when the loss is taken, "
-    "may be repeated (default 500, 2000, 10000).",
+    "may be repeated (default 500, 2000, 10000). `practice`: of each run, a "
+    "multiple of 50 (default 1500).",
 )
 INSTANCES = flags.DEFINE_integer(
     "instances", 32, "`corpus`: held-out instances of a row.", lower_bound=1
 )
 SEEDS = flags.DEFINE_integer(
-    "seeds", 3, "`networks`: runs of each.", lower_bound=1
+    "seeds",
+    None,
+    "Runs of each network (`networks`, default 3) or task (`practice`, 2).",
+    lower_bound=1,
 )
 ONLY = flags.DEFINE_string("only", None, "Only rows or networks named so.")
 STATE_DTYPE = flags.DEFINE_enum(
@@ -53,6 +58,35 @@ RESULTS = flags.DEFINE_string(
 )
 BEST = flags.DEFINE_bool(
     "best", True, "`networks`: also find Adam's best learning rate."
+)
+TASKS = flags.DEFINE_list(
+    "tasks", None, "`practice`: only these, separated by commas."
+)
+HALF = flags.DEFINE_enum(
+    "half",
+    None,
+    practice.HALVES,
+    "`practice`: only tasks for decisions, or only those for a final table.",
+)
+QUICK = flags.DEFINE_bool(
+    "quick", False, "`practice`: only eight of the tasks for decisions."
+)
+LEARNING_RATES = flags.DEFINE_list(
+    "learning_rates",
+    None,
+    "`practice`: first step lengths of the learned optimizer, separated by "
+    "commas (default: the constructor's).",
+)
+RIVALS = flags.DEFINE_string(
+    "rivals",
+    None,
+    "`practice`: CSV file of the rivals' finished runs (default: the "
+    "package's own).",
+)
+REFERENCES = flags.DEFINE_bool(
+    "references",
+    False,
+    "`practice`: also run the rivals besides Adam that are not finished.",
 )
 
 
@@ -135,7 +169,10 @@ def run_networks() -> dict:
         own += f" {STATE_DTYPE.value}"
     losses = {}
     jobs = [
-        (n, o, s) for n in names for o in makers for s in range(SEEDS.value)
+        (n, o, s)
+        for n in names
+        for o in makers
+        for s in range(SEEDS.value or 3)
     ]
     for name, optimizer, seed in tqdm(jobs, unit="run"):
         who = f"own {own}" if optimizer == "own" else optimizer
@@ -152,14 +189,14 @@ def report_networks(names, optimizers, milestones, losses) -> dict:
     """The table, and the geometric means of ratios."""
 
     def of(name, optimizer, k):
-        return [losses[name, optimizer, s][k] for s in range(SEEDS.value)]
+        return [losses[name, optimizer, s][k] for s in range(SEEDS.value or 3)]
 
     lines, figures = [], {}
     for k, milestone in enumerate(milestones):
         plain, best = [], []
         for name in names:
             means = {
-                o: networks.ratio(of(name, o, k), [1.0] * SEEDS.value)
+                o: networks.ratio(of(name, o, k), [1.0] * (SEEDS.value or 3))
                 for o in optimizers
             }
             rivals = [o for o in optimizers if o.startswith("Adam")]
@@ -191,7 +228,38 @@ def report_networks(names, optimizers, milestones, losses) -> dict:
     }
 
 
-SUITES = {"corpus": run_corpus, "networks": run_networks}
+def run_practice() -> dict:
+    """The practice suite."""
+    given = {
+        "tasks": TASKS.value,
+        "rates": LEARNING_RATES.value and map(float, LEARNING_RATES.value),
+        "half": HALF.value,
+        "steps": STEPS.value and STEPS.value[-1],
+        "seeds": SEEDS.value,
+        "results": RESULTS.value,
+        "rivals": RIVALS.value,
+    }
+    try:
+        settings = practice.Settings(
+            weights=WEIGHTS.value,
+            quick=QUICK.value,
+            references=REFERENCES.value,
+            **{
+                name: tuple(value) if name in ("tasks", "rates") else value
+                for name, value in given.items()
+                if value is not None
+            },
+        )
+    except ValueError as error:
+        raise app.UsageError(str(error)) from error
+    return practice.run(settings) | {"weights": WEIGHTS.value}
+
+
+SUITES = {
+    "corpus": run_corpus,
+    "networks": run_networks,
+    "practice": run_practice,
+}
 
 
 def main(argv):

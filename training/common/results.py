@@ -45,6 +45,10 @@ class Results:
             with self._path.open("r+b") as file:
                 file.truncate(whole)
 
+    def __contains__(self, key: str) -> bool:
+        """Whether a job is finished."""
+        return key in self._found
+
     def get(self, key: str, job) -> list[float]:
         """The result of a job; `job()` is called if there is none yet."""
         if key not in self._found:

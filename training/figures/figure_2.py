@@ -5,10 +5,10 @@ import tensorflow as tf
 from tqdm import tqdm
 
 from problems import draws
+from training.common import output
 from training.common.results import Results
 from training.engine import lengths
 from training.engine.config import MetaConfig
-from training.figures import output
 from training.figures.settings import Settings
 
 PAPER = MetaConfig(segment=50, mean_steps=200.0, mean_unrolls=50.0)

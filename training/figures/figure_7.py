@@ -8,10 +8,10 @@ import numpy as np
 import tensorflow as tf
 from tqdm import tqdm
 
+from training.common import output
 from training.common.results import Results
 from training.common.tables import table
 from training.evaluation import candidates
-from training.figures import output
 from training.figures.comparison import OWN
 from training.figures.figure_8a import optimizers
 from training.figures.settings import Settings

@@ -7,9 +7,9 @@ for Adam and RMSProp (section 5.1).
 import keras
 import numpy as np
 
+from training.common import output
 from training.common.results import Results
 from training.common.tables import table
-from training.figures import output
 from training.figures.comparison import OWN, Comparison, check_data, final
 from training.figures.settings import Settings
 from training.figures.tasks import TASKS, UNSEEN

@@ -7,10 +7,10 @@ is. A task's target is the median final loss of Adam at its best rate.
 
 import numpy as np
 
+from training.common import output
 from training.common.results import Results
 from training.common.tables import table
 from training.evaluation import rivals
-from training.figures import output
 from training.figures.comparison import OWN, Comparison, check_data, final
 from training.figures.settings import Settings
 from training.figures.tasks import TASKS

@@ -10,9 +10,9 @@ import shutil
 
 from absl import app, flags
 
+from training.common.output import write
 from training.figures.captions import CAPTIONS
 from training.figures.figure_8b_page import caption as caption_8b
-from training.figures.output import write
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 BEGIN = "<!-- results: begin (python -m training.figures.results_page) -->"

@@ -11,7 +11,7 @@ from training.evaluation.practice.task import (
     Task,
     classification,
 )
-from training.rivals import OUTPUT
+from training.evaluation.rivals import OUTPUT
 
 
 class Positions(layers.Layer):
@@ -73,6 +73,7 @@ TASKS = (
         objective=classification(),
         classifies=True,
         compiled=True,
+        digest=text.digest_of_sources,
     ),
     Task(
         name="vit",
@@ -80,6 +81,7 @@ TASKS = (
         half=FINAL,
         source=lambda: pictures.classified("cifar10", 16, batch=16),
         network=_patches,
+        pictures="cifar10",
         objective=classification(),
         classifies=True,
         compiled=True,

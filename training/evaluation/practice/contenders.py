@@ -8,7 +8,7 @@ import keras
 import tensorflow as tf
 
 from hrnn_opt.keras_optimizer import LEARNING_RATE
-from training import candidates, rivals
+from training.evaluation import candidates, rivals
 
 ADAM, COSINE = "Adam", "AdamW cosine"
 
@@ -23,10 +23,6 @@ class Contender(NamedTuple):
     make: Callable  # of the number of steps, to an optimizer not built yet
     rates: tuple
     set_rate: Callable  # of the optimizer and a rate
-
-    def job(self, rate: float) -> str:
-        """Names one of its runs."""
-        return f"{self.name} {rate:g}"
 
 
 class CosineToZero(keras.optimizers.schedules.LearningRateSchedule):

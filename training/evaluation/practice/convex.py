@@ -15,7 +15,7 @@ from training.evaluation.practice.task import (
     regression,
     supervised,
 )
-from training.rivals import OUTPUT
+from training.evaluation.rivals import OUTPUT
 
 BANDWIDTH = 0.3
 """Of the noise on rows that are drawn again, in a feature's deviations."""

@@ -10,7 +10,7 @@ from training.evaluation.practice.task import (
     Task,
     classification,
 )
-from training.rivals import OUTPUT
+from training.evaluation.rivals import OUTPUT
 
 
 def _plain():
@@ -80,6 +80,7 @@ TASKS = (
         half=DECISION,
         source=lambda: pictures.classified("cifar10", 16, batch=16),
         network=_plain,
+        pictures="cifar10",
         objective=classification(),
         classifies=True,
     ),
@@ -89,6 +90,7 @@ TASKS = (
         half=DECISION,
         source=lambda: pictures.classified("cifar10", 16, batch=16),
         network=lambda: _residual((16, 16, 3), layers.BatchNormalization),
+        pictures="cifar10",
         objective=classification(),
         classifies=True,
     ),
@@ -98,6 +100,7 @@ TASKS = (
         half=FINAL,
         source=lambda: pictures.classified("cifar10", 16, batch=16),
         network=_vgg,
+        pictures="cifar10",
         objective=classification(),
         classifies=True,
     ),
@@ -109,6 +112,7 @@ TASKS = (
         network=lambda: _residual(
             (14, 14, 1), lambda: layers.GroupNormalization(8)
         ),
+        pictures="fashion_mnist",
         objective=classification(),
         classifies=True,
     ),

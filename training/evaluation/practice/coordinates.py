@@ -15,7 +15,7 @@ from training.evaluation.practice.task import (
     Task,
     regression,
 )
-from training.rivals import OUTPUT
+from training.evaluation.rivals import OUTPUT
 
 SIDE = 128
 """Of the square in the middle of the photograph, in pixels."""

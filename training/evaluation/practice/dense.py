@@ -15,7 +15,7 @@ from training.evaluation.practice.task import (
     classification,
     regression,
 )
-from training.rivals import OUTPUT
+from training.evaluation.rivals import OUTPUT
 
 
 def _tanh():
@@ -109,6 +109,7 @@ TASKS = (
         half=DECISION,
         source=lambda: pictures.classified("mnist", 14, batch=32),
         network=_tanh,
+        pictures="mnist",
         objective=classification(),
         classifies=True,
     ),
@@ -118,6 +119,7 @@ TASKS = (
         half=FINAL,
         source=lambda: pictures.classified("fashion_mnist", 14, batch=32),
         network=_wide,
+        pictures="fashion_mnist",
         objective=classification(),
         classifies=True,
     ),

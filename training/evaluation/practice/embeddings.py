@@ -17,7 +17,7 @@ from training.evaluation.practice.task import (
     classification,
     regression,
 )
-from training.rivals import OUTPUT
+from training.evaluation.rivals import OUTPUT
 
 WORDS = 20_000
 """Rows of the table of words; the last one is for all rarer words."""
@@ -28,7 +28,7 @@ _MODULES = 60
 
 @functools.lru_cache(maxsize=1)
 def _words():
-    """Words of every module, as indices by frequency; and their digest."""
+    """Words of every module, as indices by frequency."""
     by_module = {
         name: re.findall(r"\w+|[^\w\s]", written)
         for name, written in text.sources().items()
@@ -39,16 +39,15 @@ def _words():
     # Ties in the order of the alphabet, not in that of files.
     order = sorted(counts, key=lambda word: (-counts[word], word))[: WORDS - 1]
     index = {word: k for k, word in enumerate(order)}
-    found = {
+    return {
         name: np.array([index.get(w, WORDS - 1) for w in words], np.int32)
         for name, words in by_module.items()
     }
-    return found, text.digest("".join(text.sources().values()))
 
 
 def modules() -> Endless:
     """Which of the largest modules and packages are these words from?"""
-    by_module, digest = _words()
+    by_module = _words()
     largest = sorted(by_module, key=lambda name: -len(by_module[name]))
     split = [text.parts(by_module[name], 128) for name in largest[:_MODULES]]
 
@@ -60,7 +59,7 @@ def modules() -> Endless:
         ]
         return np.concatenate(x), y
 
-    return Endless(make, batch=32, digest=digest)
+    return Endless(make, batch=32)
 
 
 def _pooling():
@@ -81,7 +80,7 @@ _REACH = 4
 
 def pairs() -> Rows:
     """How often frequent words stand near each other, on a log scale."""
-    by_module, digest = _words()
+    by_module = _words()
     sums = collections.Counter()
     for words in by_module.values():
         for distance in range(1, _REACH + 1):
@@ -95,7 +94,7 @@ def pairs() -> Rows:
     # In the order of the keys neighbours are alike: every tenth is held out.
     held = np.arange(len(keys)) % 10 == 9
     y = logs[:, None]
-    return Rows(x[~held], y[~held], x[held][:4096], y[held][:4096], 64, digest)
+    return Rows(x[~held], y[~held], x[held][:4096], y[held][:4096], 64)
 
 
 def _factors():
@@ -117,6 +116,7 @@ TASKS = (
         network=_pooling,
         objective=classification(),
         classifies=True,
+        digest=text.digest_of_sources,
     ),
     Task(
         name="factorization",
@@ -125,5 +125,6 @@ TASKS = (
         source=pairs,
         network=_factors,
         objective=regression(),
+        digest=text.digest_of_sources,
     ),
 )

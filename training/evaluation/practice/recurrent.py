@@ -13,7 +13,7 @@ from training.evaluation.practice.task import (
     classification,
     regression,
 )
-from training.rivals import OUTPUT
+from training.evaluation.rivals import OUTPUT
 
 
 def next_characters(written: str, length: int, batch: int) -> Endless:
@@ -31,7 +31,7 @@ def next_characters(written: str, length: int, batch: int) -> Endless:
         found = text.windows(sequence, generator, count, length + 1)
         return found[:, :-1], found[:, 1:]
 
-    return Endless(make, batch, held=512, digest=text.digest(written))
+    return Endless(make, batch, held=512)
 
 
 def _lstm():
@@ -81,6 +81,7 @@ TASKS = (
         network=_lstm,
         objective=classification(),
         classifies=True,
+        digest=text.digest_of_documentation,
     ),
     Task(
         name="tiny_rnn",

@@ -1,5 +1,6 @@
 """All tasks by name, and the parts of the suite."""
 
+import problems.pictures
 from training.evaluation.practice import (
     attention,
     convex,
@@ -75,3 +76,18 @@ def selected(names=None, half: str | None = None, quick: bool = False) -> list:
             f"Received: names={names}, half={half}, quick={quick}"
         )
     return found
+
+
+def check_data(tasks):
+    """Asks for missing data before anything is run.
+
+    Args:
+        tasks: that are to be run.
+
+    Raises:
+        FileNotFoundError: a data set is not prepared.
+        ImportError: tensorflow-datasets is not installed.
+    """
+    for name in dict.fromkeys(task.pictures for task in tasks):
+        if name:
+            problems.pictures.prepared(name)

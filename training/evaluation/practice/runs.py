@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from training.compiled import Compiled
+from training.engine.compiled import Compiled
 from training.evaluation.practice.contenders import Contender
 from training.evaluation.practice.sources import minibatches
 from training.evaluation.practice.task import Task, accuracy
@@ -69,24 +69,29 @@ class Trainer:
         check_steps(steps)
         self.task, self.source, self.steps = task, source, steps
         self._contender = contender
-        self._model = task.build(0)
-        self._optimizer = contender.make(steps)
-        self._optimizer.build(self._model.trainable_variables)
+        self.model = task.build(0)
+        self.optimizer = contender.make(steps)
+        self.optimizer.build(self.model.trainable_variables)
         # The learned optimizer has another point in the variables meanwhile.
         self._at_theta = getattr(
-            self._optimizer, "at_theta", contextlib.nullcontext
+            self.optimizer, "at_theta", contextlib.nullcontext
         )
-        self._optimizer.swapped_by_callback = True
-        self._initial = [np.array(v) for v in self._optimizer.variables]
+        self.optimizer.swapped_by_callback = True
+        self._initial = [np.array(v) for v in self.optimizer.variables]
         self._block = Compiled(self._steps, xla=task.compiled)
-        self._examine = Compiled(self._held_out)
+        self.examine = Compiled(self._held_out)
+
+    def gradients(self, x, y):
+        """The loss of one minibatch and its gradients, a list."""
+        variables = self.model.trainable_variables
+        with tf.GradientTape() as tape:
+            loss, _ = self.task.objective(self.model, x, y, True)
+        return loss, tape.gradient(loss, variables)
 
     def step(self, x, y):
         """One step on one minibatch; returns its loss before the step."""
-        variables = self._model.trainable_variables
-        with tf.GradientTape() as tape:
-            loss, _ = self.task.objective(self._model, x, y, True)
-        self._optimizer.apply(tape.gradient(loss, variables), variables)
+        loss, gradients = self.gradients(x, y)
+        self.optimizer.apply(gradients, self.model.trainable_variables)
         return loss
 
     def _steps(self, x, y):
@@ -101,21 +106,22 @@ class Trainer:
         return losses.stack()
 
     def _held_out(self, x, y):
-        loss, outputs = self.task.objective(self._model, x, y, False)
+        loss, outputs = self.task.objective(self.model, x, y, False)
         correct = accuracy(outputs, y) if self.task.classifies else np.nan
         return loss, correct
 
-    def _reset(self, seed, rate):
+    def reset(self, seed: int, rate: float):
+        """Puts everything to where a run begins."""
         fresh = self.task.build(seed)
         for variable, value in zip(
-            self._model.variables, fresh.variables, strict=True
+            self.model.variables, fresh.variables, strict=True
         ):
             variable.assign(value)
         for variable, value in zip(
-            self._optimizer.variables, self._initial, strict=True
+            self.optimizer.variables, self._initial, strict=True
         ):
             variable.assign(value)
-        self._contender.set_rate(self._optimizer, rate)
+        self._contender.set_rate(self.optimizer, rate)
 
     def run(self, seed: int, rate: float) -> Run:
         """One run; it ends where the loss is no longer finite.
@@ -124,7 +130,7 @@ class Trainer:
             seed: of the initial weights and of the minibatches.
             rate: the learning rate.
         """
-        self._reset(seed, rate)
+        self.reset(seed, rate)
         losses = np.full(self.steps // BLOCK, np.inf)
         for k in range(len(losses)):
             x, y = minibatches(self.source, seed, k * BLOCK, BLOCK)
@@ -144,5 +150,5 @@ class Trainer:
                 part = tf.nest.map_structure(
                     lambda a, k=first: tf.constant(a[k : k + _CHUNK]), (x, y)
                 )
-                figures.append([float(f) for f in self._examine(*part)])
+                figures.append([float(f) for f in self.examine(*part)])
         return np.mean(figures, axis=0)

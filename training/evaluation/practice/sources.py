@@ -19,9 +19,6 @@ _HELD_OUT = 2**32 - 1
 class Source(Protocol):
     """Data of a task; `x` and `y` are arrays or tuples of arrays."""
 
-    digest: str
-    """Tells data apart that differ between machines; else empty."""
-
     def draw(self, generator: np.random.Generator) -> tuple:
         """One minibatch (x, y)."""
 
@@ -38,7 +35,6 @@ class Rows(NamedTuple):
         x_held_out: inputs that are not trained on.
         y_held_out: what these should give.
         batch: rows of a minibatch.
-        digest: see `Source`.
     """
 
     x: np.ndarray
@@ -46,7 +42,6 @@ class Rows(NamedTuple):
     x_held_out: np.ndarray
     y_held_out: np.ndarray
     batch: int
-    digest: str = ""
 
     def draw(self, generator):
         """One minibatch."""
@@ -66,13 +61,11 @@ class Endless(NamedTuple):
             out (a source without an end may ignore that) to (x, y).
         batch: examples of a minibatch.
         held: number of examples that are held out.
-        digest: see `Source`.
     """
 
     make: Callable
     batch: int
     held: int = 1024
-    digest: str = ""
 
     def draw(self, generator):
         """One minibatch."""

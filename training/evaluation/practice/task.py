@@ -28,10 +28,13 @@ class Task:
             users leave them, unseeded: `build` seeds them.
         objective: of (model, x, y, training) to the scalar loss and the
             outputs that accuracy is computed from.
+        pictures: the data set that tensorflow-datasets must have prepared
+            (`problems.pictures.PREPARED`), if any.
         classifies: whether accuracy is defined: outputs are logits, and `y`
             holds the indices of classes (0 or 1 for one logit).
         compiled: whether XLA compiles training steps, which is faster for some
             networks and slower for others.
+        digest: returns what tells data apart that differ between machines.
         version: to be raised with any change that alters the results.
     """
 
@@ -41,9 +44,15 @@ class Task:
     source: Callable[[], Source]
     network: Callable[[], keras.Model]
     objective: Callable
+    pictures: str | None = None
     classifies: bool = False
     compiled: bool = False
+    digest: Callable[[], str] = str
     version: int = 1
+
+    def key(self) -> str:
+        """Tells results of the task apart from those of any other one."""
+        return f"{self.name} {self.version} {self.digest()}".strip()
 
     def build(self, seed: int) -> keras.Model:
         """The network, with the initial weights of a seed."""

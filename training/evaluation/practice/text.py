@@ -41,9 +41,18 @@ def documentation() -> str:
     return "\n".join(topics.values())
 
 
-def digest(text: str) -> str:
-    """Tells the texts of two versions of Python apart."""
+def _digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+def digest_of_sources() -> str:
+    """Tells the sources of two versions of Python apart."""
+    return _digest("".join(sources().values()))
+
+
+def digest_of_documentation() -> str:
+    """Tells the manuals of two versions of Python apart."""
+    return _digest(documentation())
 
 
 PRINTABLE = "".join(map(chr, range(32, 127)))

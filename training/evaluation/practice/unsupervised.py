@@ -15,7 +15,7 @@ from training.evaluation.practice.task import (
     regression,
     supervised,
 )
-from training.rivals import OUTPUT
+from training.evaluation.rivals import OUTPUT
 
 
 def _reconstructed() -> Rows:
@@ -115,7 +115,8 @@ def _siamese():
             layers.Conv2D(16, 3, activation="relu"),
             layers.Flatten(),
             layers.Dense(32, activation="relu"),
-            layers.Dense(16, name=OUTPUT),
+            # A bias would cancel out.
+            layers.Dense(16, use_bias=False, name=OUTPUT),
         ]
     )
     inputs = keras.Input((14, 14, 1)), keras.Input((14, 14, 1))
@@ -139,6 +140,7 @@ TASKS = (
         half=DECISION,
         source=_reconstructed,
         network=_autoencoder,
+        pictures="mnist",
         objective=supervised(keras.losses.BinaryCrossentropy()),
     ),
     Task(
@@ -155,6 +157,7 @@ TASKS = (
         half=FINAL,
         source=lambda: Endless(picture_pairs, batch=32),
         network=_siamese,
+        pictures="mnist",
         objective=supervised(contrastive),
     ),
 )

@@ -1,4 +1,4 @@
-"""What a figure leaves: a picture, a CSV, and its numbers as JSON.
+"""What a comparison leaves: a picture, a CSV, and its numbers as JSON.
 
 All are written beside their place and moved there: whoever interrupts a
 program finds the old file or the new one.
