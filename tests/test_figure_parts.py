@@ -10,10 +10,11 @@ import tensorflow as tf
 from problems.data import digits
 from problems.matrices import MatrixFactorization
 from problems.neural import MLP, ConvNet, OnPictures, pooled
+from training.common import output
 from training.common.results import Results
 from training.engine.config import MetaConfig
 from training.evaluation.rollouts import Runs
-from training.figures import drawn, figure_2, output
+from training.figures import drawn, figure_2
 from training.figures.settings import Settings, SettingsError
 from training.rules.baselines import GradientDescent
 

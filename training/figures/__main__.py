@@ -21,8 +21,9 @@ import pathlib
 
 from absl import app, flags, logging
 
-from training.figures import FIGURES, output
+from training.figures import FIGURES
 from training.figures.settings import Settings, SettingsError
+from training.common import output
 from training.common.results import Results
 
 OUT = flags.DEFINE_string("out", "runs/figures", "Folder for the results.")

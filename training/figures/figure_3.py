@@ -8,10 +8,11 @@ import numpy as np
 
 from hrnn_opt.keras_optimizer import LEARNING_RATE
 from problems import pictures
+from training.common import output
 from training.common.results import Results
 from training.common.tables import table
 from training.evaluation import candidates
-from training.figures import drawn, lstm_optimizers, output
+from training.figures import drawn, lstm_optimizers
 from training.figures.comparison import OWN
 from training.figures.settings import Settings
 

@@ -2,10 +2,11 @@
 
 import problems
 from hrnn_opt.keras_optimizer import LEARNING_RATE
+from training.common import output
 from training.common.results import Results
 from training.common.tables import table
 from training.evaluation import candidates
-from training.figures import drawn, output
+from training.figures import drawn
 from training.figures.comparison import OWN
 from training.figures.settings import Settings
 

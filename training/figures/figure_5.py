@@ -3,10 +3,11 @@
 import numpy as np
 
 from problems.convex import Quadratic
+from training.common import output
 from training.common.results import Results
 from training.common.tables import table
 from training.evaluation import candidates
-from training.figures import drawn, output
+from training.figures import drawn
 from training.figures.comparison import OWN
 from training.figures.settings import Settings
 

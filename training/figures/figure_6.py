@@ -8,10 +8,11 @@ import functools
 
 import numpy as np
 
+from training.common import output
 from training.common.results import Results
 from training.common.tables import table
 from training.evaluation import candidates
-from training.figures import ablations, output
+from training.figures import ablations
 from training.figures.budgeted import meta_train
 from training.figures.comparison import Comparison, check_data, final
 from training.figures.settings import Settings
