@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from hrnn_opt.rule.config import WITHOUT_LENGTH
 from tests.reference_pair import (
     BIAS,
     FILTERS,
@@ -308,7 +309,7 @@ def test_skipped_step_leaves_variables_at_theta(path):
     "config",
     [
         {"attention": False},
-        {"direction_length": False, "relative_learning_rate": False},
+        WITHOUT_LENGTH,
         {"attention": False, "timescales": 2, "param_units": 5},
     ],
 )

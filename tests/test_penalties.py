@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from hrnn_opt.rule.config import RuleConfig
+from hrnn_opt.rule.config import WITHOUT_LENGTH, RuleConfig
 from tests.meta_cases import FAMILY, TINY, assert_near, by_tape, case
 from training.engine.objective import unsolved
 from training.rules.hierarchical import Hierarchical
@@ -43,9 +43,7 @@ def test_restlessness_by_hand(step_lengths):
 
 
 def test_without_step_lengths_there_is_none():
-    config = RuleConfig(
-        param_units=2, relative_learning_rate=False, direction_length=False
-    )
+    config = RuleConfig(param_units=2, **WITHOUT_LENGTH)
     state, rule = case(FAMILY, config=config).state, Hierarchical(config)
     long_steps = rule.long_steps(FAMILY.sizes, state)
     for penalty in (rule.vanishing_steps(state), long_steps):

@@ -10,6 +10,7 @@ import pytest
 
 from hrnn_opt import HierarchicalRNN, RuleConfig, persistence
 from hrnn_opt.callbacks import AttentionSwap
+from hrnn_opt.rule.config import WITHOUT_LENGTH
 from tests.reference_pair import weights_file
 
 RATE, BATCHES, BATCH = 2.0**-5, 6, 4
@@ -316,9 +317,7 @@ def test_other_version_is_refused(path, tmp_path, monkeypatch, version):
 
 def test_other_config_is_refused(path, tmp_path):
     file, _ = saved_and_other(path, tmp_path)
-    plain = weights_file(
-        tmp_path, direction_length=False, relative_learning_rate=False
-    )
+    plain = weights_file(tmp_path, **WITHOUT_LENGTH)
     other = new(plain)
     other.optimizer.build(other.trainable_variables)
     before = everything(other)
