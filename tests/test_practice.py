@@ -18,6 +18,7 @@ from training.evaluation.practice import (
     runs,
     score,
     sources,
+    step_lengths,
     task,
     text,
 )
@@ -336,17 +337,48 @@ def test_what_was_stopped_goes_on(tmp_path, capsys):
         results=str(own),
         rivals=str(rivals),
     )
-    figures = practice.run(settings)
+    figures = practice.run(settings, tmp_path / "out")
     printed = capsys.readouterr().out
     wanted = own.read_text(), rivals.read_text()
     assert [len(part.splitlines()) for part in wanted] == [4, 12]
     # Stopped in the middle of a line.
     for path, content in zip((own, rivals), wanted, strict=True):
         path.write_text(content[: len(content) // 2])
-    assert practice.run(settings) == figures
+    picture = tmp_path / "out" / "practice.png"
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    assert practice.run(settings, tmp_path / "again") == figures
     assert (own.read_text(), rivals.read_text()) == wanted
     assert capsys.readouterr().out == printed
+    scores = [
+        (tmp_path / n / "practice.csv").read_text() for n in ("out", "again")
+    ]
+    assert scores[0] == scores[1] and len(scores[0].splitlines()) == 1 + 8
     assert set(figures) == {"decision 0.001", "decision 0.01"}
     ratio = re.search(r"^logistic +(\S+)", printed, re.M).group(1)
     mean = figures["decision 0.001"]["geometric_mean"]
     assert float(ratio) == pytest.approx(mean, abs=0.006)
+
+
+def test_step_lengths_by_hand():
+    one = small()
+    # Adam's first step is as long as its rate; gradients align with none yet.
+    trainer = runs.Trainer(one, one.source(), contenders.adam(), STEPS)
+    found = step_lengths.measure(trainer, 0, 1e-2)
+    assert found.step.shape == (STEPS, len(trainer.model.trainable_variables))
+    np.testing.assert_allclose(found.step[0], 1e-2, rtol=1e-3)
+    np.testing.assert_array_equal(found.alignment[0], 0)
+    assert np.all(np.abs(found.alignment) <= 1.00001)
+    kernel = one.build(0).trainable_variables[0]
+    rms = np.sqrt(np.mean(np.square(kernel)))
+    assert found.tensor[0, 0] == pytest.approx(rms, rel=1e-5)
+    assert found.relative[0, 0] == pytest.approx(1e-2 / rms, rel=1e-3)
+    # The same run as without being measured.
+    blocks = found.loss.reshape(-1, runs.BLOCK).mean(axis=1)
+    np.testing.assert_allclose(blocks, trainer.run(0, 1e-2).losses, rtol=1e-5)
+
+
+def test_alignment_by_hand():
+    one, two = tf.constant([1.0, 1.0]), tf.constant([3.0, 0.0])
+    found = float(step_lengths._cosine(one, two))
+    assert found == pytest.approx(np.sqrt(0.5))
+    assert float(step_lengths._cosine(one, 0 * two)) == 0

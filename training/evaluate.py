@@ -7,7 +7,10 @@ practice: twenty networks as users have them, with noise that lasts.
 Prints tables; the last line is JSON.
 """
 
+import training.common.compilation_cache  # noqa: F401, I001 (before TensorFlow)
+
 import json
+import pathlib
 
 import keras
 from absl import app, flags
@@ -87,6 +90,15 @@ REFERENCES = flags.DEFINE_bool(
     "references",
     False,
     "`practice`: also run the rivals besides Adam that are not finished.",
+)
+OUT = flags.DEFINE_string(
+    "out", "runs/practice", "`practice`: folder of the picture and the scores."
+)
+DRAW_STEPS = flags.DEFINE_list(
+    "draw_steps",
+    (),
+    "`practice`: instead of scores, pictures of every tensor's step lengths "
+    "on these tasks, beside the best Adam's.",
 )
 
 
@@ -231,7 +243,7 @@ def report_networks(names, optimizers, milestones, losses) -> dict:
 def run_practice() -> dict:
     """The practice suite."""
     given = {
-        "tasks": TASKS.value,
+        "tasks": DRAW_STEPS.value or TASKS.value,
         "rates": LEARNING_RATES.value and map(float, LEARNING_RATES.value),
         "half": HALF.value,
         "steps": STEPS.value and STEPS.value[-1],
@@ -252,7 +264,9 @@ def run_practice() -> dict:
         )
     except ValueError as error:
         raise app.UsageError(str(error)) from error
-    return practice.run(settings) | {"weights": WEIGHTS.value}
+    run = practice.draw_steps if DRAW_STEPS.value else practice.run
+    figures = run(settings, pathlib.Path(OUT.value))
+    return figures | {"weights": WEIGHTS.value}
 
 
 SUITES = {

@@ -1,7 +1,10 @@
 """Tables and figures of the suite."""
 
+import pathlib
+
 import numpy as np
 
+from training.common import output
 from training.common.tables import table
 from training.evaluation.practice import contenders, score
 from training.evaluation.practice.contenders import ADAM
@@ -69,6 +72,33 @@ def summary_table(found: list[Found], own: str, rates) -> str:
         )  # fmt: skip
     header = ["optimizer", "geometric mean", "worst", "won", "diverged"]
     return table(header, lines)
+
+
+def write_csv(found: list[Found], own: str, path: pathlib.Path):
+    """One line a task, optimizer and learning rate.
+
+    Args:
+        found: results of each task.
+        own: the learned optimizer's name among them.
+        path: of the file.
+    """
+    rows = [
+        [one.task.name, one.task.half, "own" if name == own else name, rate,
+         *one.score(name, rate)[:-1]]
+        for one in found
+        for name, rate in one.runs
+    ]  # fmt: skip
+    output.write_csv(
+        path,
+        [
+            "task",
+            "half",
+            "optimizer",
+            "learning_rate",
+            *score.Score._fields[:-1],
+        ],
+        rows,
+    )
 
 
 def report(found: list[Found], own: str, rates) -> dict:

@@ -102,8 +102,11 @@ class Suite:
         self._results = Results(settings.results)
         self._rivals = Results(settings.rivals)
 
-    def run(self) -> list[Found]:
+    def run(self, own: bool = True) -> list[Found]:
         """Every task, one after another.
+
+        Args:
+            own: whether the learned optimizer is run, too.
 
         Raises:
             FileNotFoundError: a data set is not prepared; before any run.
@@ -111,9 +114,9 @@ class Suite:
         """
         tasks = self.settings.selected()
         registry.check_data(tasks)
-        return [self._task(task) for task in tqdm(tasks, unit="task")]
+        return [self._task(task, own) for task in tqdm(tasks, unit="task")]
 
-    def _task(self, task):
+    def _task(self, task, own):
         # Data that no run needs are not read.
         source, runs = functools.cache(task.source), {}
         wanted = [(contenders.adam(), self._rivals, True)]
@@ -121,7 +124,7 @@ class Suite:
             (rival, self._rivals, self.settings.references)
             for rival in contenders.references().values()
         ]
-        wanted.append((self.own, self._results, True))
+        wanted.append((self.own, self._results, own))
         for contender, results, needed in wanted:
             jobs = self._jobs(task, contender)
             if not needed and any(key not in results for _, _, key in jobs):
