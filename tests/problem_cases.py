@@ -1,5 +1,6 @@
-"""Every family of the registry and of the sets, drawn once for all tests."""
+"""Families of the registry and of the sets, drawn once for all tests."""
 
+import dataclasses
 import functools
 
 import numpy as np
@@ -11,13 +12,43 @@ import problems
 COUNT = 3
 
 
+def features(part):
+    """Classes in a family, and the choices that each of them was given.
+
+    Of a number it counts whether it is zero, of a text what it says.
+    """
+    if isinstance(part, tuple):
+        for one in part:
+            yield from features(one)
+    elif dataclasses.is_dataclass(part):
+        yield type(part)
+        for field in dataclasses.fields(part):
+            value = getattr(part, field.name)
+            if field.name == "name":
+                continue
+            if isinstance(value, str):
+                yield type(part), field.name, value
+            elif isinstance(value, (bool, int, float)):
+                yield type(part), field.name, bool(value)
+            else:
+                yield from features(value)
+
+
 def cases():
-    """Every family once, by a name that tells where it is from."""
-    found = {problems.get(name): name for name in problems.names()}
+    """All of the registry, and of the sets each row that has something new.
+
+    Names tell where a case is from. A row whose every feature occurs in a case
+    before is left out: dimensions do not change what the tests ask.
+    """
+    found = {name: problems.get(name) for name in problems.names()}
+    seen = {x for family in found.values() for x in features(family)}
     for name in problems.set_names():
         for row in problems.meta_training_set(name):
-            found.setdefault(row.family, f"{name}/{row.name}")
-    return {name: family for family, name in found.items()}
+            new = set(features(row.family)) - seen
+            if new:
+                found[f"{name}/{row.name}"] = row.family
+                seen |= new
+    return found
 
 
 CASES = cases()

@@ -1,4 +1,4 @@
-"""What every family and every row of both sets must do."""
+"""What every family must do, alone and as the sets wrap it."""
 
 import numpy as np
 import pytest

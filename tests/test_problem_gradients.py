@@ -122,7 +122,7 @@ def test_ackleys_tip_has_no_slope():
 
 TRACED = [
     *problems.names(),
-    *("paper/plane_power", "paper/mixed_noisy"),
+    *("paper/plane_power", "paper/plane_noisy", "paper/tasks"),
 ]
 
 
