@@ -107,7 +107,7 @@ def assert_all_close(a, b, rtol):
     """
     sizes = [np.abs(y) for y in tf.nest.flatten(b)]
     largest = [np.max(s, axis=tuple(range(1, s.ndim))) for s in sizes]
-    rounding = 1e-7 * np.max(np.stack(largest), axis=0)
+    rounding = 1e-7 * functools.reduce(np.maximum, largest, 0.0)
     for x, y, size in zip(
         tf.nest.flatten(a), tf.nest.flatten(b), largest, strict=True
     ):
