@@ -12,7 +12,7 @@ from training.figures import (
 )
 from training.figures.results_page import BEGIN, END
 
-README = f"# Title\n\n{BEGIN}\n\nold\n\n{END}\n\n## After\n"
+PAGE = f"# Title\n\n{BEGIN}\n\nold\n\n{END}\n\n## After\n"
 FIGURE_4 = {
     "steps": 50,
     "instances": 2,
@@ -30,7 +30,9 @@ resnet50v2,adam,2,1.0,4.0
 
 @pytest.fixture
 def root(tmp_path):
-    (tmp_path / "README.md").write_text(README)
+    page = tmp_path / "training" / "figures" / "README.md"
+    page.parent.mkdir(parents=True)
+    page.write_text(PAGE)
     out = tmp_path / "out"
     out.mkdir()
     (out / "figure_4.json").write_text(json.dumps(FIGURE_4))
@@ -40,20 +42,20 @@ def root(tmp_path):
 
 def test_the_page_is_rebuilt(root):
     assert results_page.rebuild(root / "out", root) == ["figure_4"]
-    text = (root / "README.md").read_text()
+    text = (root / "training" / "figures" / "README.md").read_text()
     assert text.startswith("# Title\n\n") and text.endswith("\n\n## After\n")
     assert "old" not in text
-    assert "![Figure 4: the corpus](training/results/figure_4.png)" in text
+    assert "![Figure 4: the corpus](../results/figure_4.png)" in text
     assert "| lost | 0.3 | **0.25** |" in text
     assert "- Figure 4, lost: 0.3, Adam 2e-3 0.25." in text
     assert "Figure 4, won" not in text
-    assert "Not there yet: Figure 2" in text
+    assert "Not available yet: Figure 2" in text
     kept = root / "training" / "results"
     assert (kept / "figure_4.png").read_bytes() == b"picture"
     # Again, from what is kept alone: nothing changes.
     (root / "empty").mkdir()
     assert results_page.rebuild(root / "empty", root) == []
-    assert (root / "README.md").read_text() == text
+    assert (root / "training" / "figures" / "README.md").read_text() == text
 
 
 def test_numbers_are_short_and_zero_has_no_sign():
@@ -70,7 +72,7 @@ def test_figure_8b_comes_along(root):
     (root / "out" / "figure_8b.csv").write_text(FIGURE_8B)
     (root / "out" / "figure_8b.png").write_bytes(b"picture")
     assert "figure_8b" in results_page.rebuild(root / "out", root)
-    text = (root / "README.md").read_text()
+    text = (root / "training" / "figures" / "README.md").read_text()
     assert "| resnet50v2 | hrnn | 2 | 7 | 6.000 |" in text
     assert "- Figure 8b, resnet50v2: 6.00, adam 4.00." in text
 

@@ -31,6 +31,9 @@ EVALUATION = flags.DEFINE_multi_string(
     [],
     "Text files with what `python -m training.evaluate` printed.",
 )
+NOTES = flags.DEFINE_multi_string(
+    "notes", [], "Markdown files that the card ends with."
+)
 
 
 def provenance(arrays: dict, info: dict) -> dict:
@@ -185,8 +188,18 @@ def _held_out(path: pathlib.Path) -> dict:
     return held
 
 
-def card(name: str, facts: dict, rule: RuleConfig, evaluations) -> str:
-    """The model card."""
+def card(
+    name: str, facts: dict, rule: RuleConfig, evaluations, notes=()
+) -> str:
+    """The model card.
+
+    Args:
+        name: of the weights.
+        facts: their `provenance`.
+        rule: their config.
+        evaluations: texts that are quoted as they are.
+        notes: Markdown that the card ends with.
+    """
     lines = [
         f"# Weights `{name}`",
         "",
@@ -228,6 +241,8 @@ def card(name: str, facts: dict, rule: RuleConfig, evaluations) -> str:
     ]
     for text in evaluations:
         lines += ["", "```", text.strip(), "```"]
+    for text in notes:
+        lines += ["", text.strip()]
     return "\n".join(lines) + "\n"
 
 
@@ -241,13 +256,14 @@ def main(argv):
     facts = provenance(arrays, info)
     rule = RuleConfig.from_dict(info["rule_config"])
     evaluations = [pathlib.Path(p).read_text() for p in EVALUATION.value]
+    notes = [pathlib.Path(p).read_text() for p in NOTES.value]
     out.mkdir(parents=True, exist_ok=True)
     digest = weights.save(
         out / f"{name}.npz", rule, arrays["state/average"], facts
     )
     plot(folder, out / f"{name}.png")
     plot_step_lengths(folder, out / f"{name}_step_lengths.png")
-    (out / f"{name}.md").write_text(card(name, facts, rule, evaluations))
+    (out / f"{name}.md").write_text(card(name, facts, rule, evaluations, notes))
     run_out = pathlib.Path(RUN_OUT.value or out)
     run_out.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(folder / "small.npz", run_out / f"{name}-run.npz")

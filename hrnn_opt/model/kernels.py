@@ -52,7 +52,7 @@ def sense_chunk(
     filled,
     seeds=None,
 ):
-    """`rule.sense` on rows, and the sums that the upper levels need.
+    """`step.sense` on rows, and the sums that the upper levels need.
 
     Args:
         config: the features in use.
@@ -70,7 +70,7 @@ def sense_chunk(
             not of bfloat16.
 
     Returns:
-        The new packed state, u [directions, n], and the rows' `rule.totals`
+        The new packed state, u [directions, n], and the rows' `step.totals`
         [..., R].
     """
     rows, n = bias.shape[1], g.shape[0]
@@ -142,7 +142,7 @@ def _row_sums(filled, x):
 def advance_chunk(
     config: RuleConfig, at_phi, value, offset, u, rows, seeds=None
 ):
-    """`rule.advance` on rows.
+    """`step.advance` on rows.
 
     Args:
         config: the features in use.

@@ -39,7 +39,7 @@ def update_model(
 ):
     """Moves the targets' variables one step, and updates their state.
 
-    If any gradient is NaN or infinite nothing changes but `slots.skipped`.
+    If any gradient is NaN or infinite nothing changes but `Slots.skipped`.
 
     Args:
         config: the features in use.

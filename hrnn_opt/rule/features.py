@@ -128,7 +128,7 @@ def without_negligible(g, largest, share: float):
     gradients, so where a problem is as good as solved the rule would walk on
     with steps of full length, led by what is left of gradients; then losses
     come back. An element whose gradient is 0 stays where it is
-    (`rule.sense`). The price: the scale of a single parameter, other than that
+    (`step.sense`). The price: the scale of a single parameter, other than that
     of a tensor, matters where its gradients are that much smaller than those
     of the others.
 

@@ -1,10 +1,11 @@
 """`python -m training.figures.results_page --out=runs/figures`: the results.
 
-Takes over the pictures and numbers that lie in --out into `training/results`,
-and writes the marked section of README.md from all that lie there then.
+Copies the pictures and numbers in --out to `training/results`, and writes the
+marked section of `training/figures/README.md` from everything there.
 """
 
 import json
+import os
 import pathlib
 import shutil
 
@@ -19,14 +20,18 @@ BEGIN = "<!-- results: begin (python -m training.figures.results_page) -->"
 END = "<!-- results: end -->"
 
 BEYOND = (
-    "- After thousands of steps and on data with lasting noise: see [what the "
-    "shipped weights can do](#what-the-shipped-weights-can-do)."
+    "- After thousands of steps and on data with persistent noise: see the "
+    "[model card](../../hrnn_opt/weights/wide.md)."
 )
 """What runs of these lengths do not show."""
 
 
 def take_over(out: pathlib.Path, kept: pathlib.Path) -> list[str]:
-    """Copies what is finished, both files of a figure or none; its names."""
+    """Copies what is finished, both files of a figure or none.
+
+    Returns:
+        Names of the figures that were copied.
+    """
     pairs = [(name, "json") for name in CAPTIONS] + [("figure_8b", "csv")]
     taken = []
     for name, kind in pairs:
@@ -39,12 +44,12 @@ def take_over(out: pathlib.Path, kept: pathlib.Path) -> list[str]:
     return taken
 
 
-def section(kept: pathlib.Path, root: pathlib.Path) -> str:
+def section(kept: pathlib.Path, folder: pathlib.Path) -> str:
     """The section's text, without the marks.
 
     Args:
         kept: folder of pictures and numbers.
-        root: that the links to the pictures start from.
+        folder: that of the page; links to the pictures are relative to it.
     """
     parts, defeats, missing = [], [], []
     entries = [
@@ -68,7 +73,9 @@ def section(kept: pathlib.Path, root: pathlib.Path) -> str:
             caption, behind = of_file(path)
         else:
             caption, behind = CAPTIONS[name][1](json.loads(path.read_text()))
-        picture = (kept / f"{name}.png").relative_to(root).as_posix()
+        picture = pathlib.Path(
+            os.path.relpath(kept / f"{name}.png", folder)
+        ).as_posix()
         parts.append(f"### {title}\n\n![{title}]({picture})\n\n{caption}")
         defeats += behind
     losses = (
@@ -77,31 +84,41 @@ def section(kept: pathlib.Path, root: pathlib.Path) -> str:
     )
     parts.append(f"### Where the learned optimizer loses\n\n{losses}\n{BEYOND}")
     if missing:
-        parts.append(f"Not there yet: {'; '.join(missing)}.")
+        parts.append(f"Not available yet: {'; '.join(missing)}.")
     return "\n\n".join(parts)
 
 
-def replaced(readme: str, text: str) -> str:
-    """The README with another section between the marks.
+def replaced(page: str, text: str) -> str:
+    """The page with another section between the marks.
 
     Raises:
         ValueError: the marks are not there, once each and in order.
     """
-    begin, end = readme.find(BEGIN), readme.find(END)
-    if readme.count(BEGIN) != 1 or readme.count(END) != 1 or end < begin:
+    begin, end = page.find(BEGIN), page.find(END)
+    if page.count(BEGIN) != 1 or page.count(END) != 1 or end < begin:
         raise ValueError(
-            f"Argument `readme` must have the lines {BEGIN!r} and {END!r}, in "
-            f"this order. Received: {readme.count(BEGIN)} and "
-            f"{readme.count(END)} of them"
+            f"Argument `page` must have the lines {BEGIN!r} and {END!r}, in "
+            f"this order. Received: {page.count(BEGIN)} and "
+            f"{page.count(END)} of them"
         )
-    return f"{readme[: begin + len(BEGIN)]}\n\n{text}\n\n{readme[end:]}"
+    return f"{page[: begin + len(BEGIN)]}\n\n{text}\n\n{page[end:]}"
 
 
 def rebuild(out: pathlib.Path, root: pathlib.Path) -> list[str]:
-    """Takes over, and writes README.md; the names of what was taken."""
-    kept, readme = root / "training" / "results", root / "README.md"
+    """Copies what is new, and writes the page.
+
+    Args:
+        out: where the figures were made.
+        root: of the checkout.
+
+    Returns:
+        Names of the figures that were copied.
+    """
+    kept = root / "training" / "results"
+    page = root / "training" / "figures" / "README.md"
     taken = take_over(out, kept)
-    write(readme, replaced(readme.read_text(), section(kept, root)).encode())
+    text = replaced(page.read_text(), section(kept, page.parent))
+    write(page, text.encode())
     return taken
 
 
@@ -121,7 +138,7 @@ def main(argv):
 def run():
     """The command; flags are defined here, so that importing defines none."""
     flags.DEFINE_string("out", "runs/figures", "Where the figures lie.")
-    flags.DEFINE_string("root", str(ROOT), "Folder of README.md.")
+    flags.DEFINE_string("root", str(ROOT), "Root of the checkout.")
     app.run(main)
 
 
