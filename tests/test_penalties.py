@@ -1,13 +1,18 @@
 """Penalties on step lengths: vanishing ones, and long ones when solved."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from hrnn_opt.rule.config import WITHOUT_LENGTH, RuleConfig
+from hrnn_opt.rule.config import RuleConfig
 from tests.meta_cases import FAMILY, TINY, assert_near, by_tape, case
+from training.engine import penalties
+from training.engine.config import MetaConfig
 from training.engine.objective import unsolved
 from training.rules.hierarchical import Hierarchical
+from training.rules.lstm import LSTMRule
 
 
 def with_step_lengths(state, eta_bar):
@@ -27,37 +32,60 @@ def step_lengths():
     return eta_bar
 
 
-def test_exhaustion_by_hand(step_lengths):
-    given = case(FAMILY)
-    state = with_step_lengths(given.state, step_lengths)
-    vanishing_steps = given.unroll.rule.vanishing_steps(state)
-    np.testing.assert_allclose(vanishing_steps, [0.0, 3 * 4 / 12, 8.0])
+def penalised_case(**weights):
+    """A case whose objective has the terms that a run of these settings has."""
+    terms = penalties.terms(Hierarchical(TINY), MetaConfig(**weights))
+    assert {term.name: term.weight for term in terms} == weights
+    return case(FAMILY, terms=terms)
 
 
-def test_restlessness_by_hand(step_lengths):
-    given = case(FAMILY)
-    state = with_step_lengths(given.state, step_lengths)
+UNSOLVED = tf.constant([1.0, 1.0, 0.25])
+
+
+def test_vanishing_steps_by_hand(step_lengths):
+    state = with_step_lengths(case(FAMILY).state, step_lengths)
+    term = penalties.VanishingStepPenalty(0.5, Hierarchical(TINY))
+    penalty = term((3, 9), state, UNSOLVED)
+    np.testing.assert_allclose(penalty, [0.0, 3 * 4 / 12, 8.0 * 0.25])
+
+
+def test_long_steps_by_hand(step_lengths):
+    state = with_step_lengths(case(FAMILY).state, step_lengths)
+    term = penalties.LongStepPenalty(0.5, Hierarchical(TINY))
     # Tensors count alike, small or large: the first has no long steps.
-    long_steps = given.unroll.rule.long_steps((3, 9), state)
-    np.testing.assert_allclose(long_steps, [4.5, (0.0 + 4.5) / 2, 0.0])
+    penalty = term((3, 9), state, 1.0 - UNSOLVED[::-1])
+    np.testing.assert_allclose(penalty, [0.25 * 4.5, (0.0 + 4.5) / 2, 0.0])
 
 
-def test_without_step_lengths_there_is_none():
-    config = RuleConfig(param_units=2, **WITHOUT_LENGTH)
-    state, rule = case(FAMILY, config=config).state, Hierarchical(config)
-    long_steps = rule.long_steps(FAMILY.sizes, state)
-    for penalty in (rule.vanishing_steps(state), long_steps):
-        np.testing.assert_array_equal(penalty, np.zeros(3))
+@pytest.mark.parametrize(
+    "rule",
+    [
+        LSTMRule(),
+        Hierarchical(RuleConfig(relative_learning_rate=False)),
+    ],
+)
+def test_without_step_lengths_there_is_none(rule):
+    both = MetaConfig(vanishing_step_penalty=0.2, long_step_penalty=0.1)
+    assert not penalties.terms(rule, both)
+    assert len(penalties.terms(Hierarchical(TINY), both)) == 2
+
+
+def test_terms_are_named_as_their_settings_are():
+    names = {field.name for field in dataclasses.fields(MetaConfig)}
+    assert {term.name for term in penalties.TERMS} <= names
+    assert not penalties.terms(Hierarchical(TINY), MetaConfig())
 
 
 def test_penalty_is_part_of_the_values(step_lengths):
-    plain, penalised = case(FAMILY), case(FAMILY, vanishing_step_penalty=0.5)
+    plain = case(FAMILY)
+    penalised = penalised_case(vanishing_step_penalty=0.5)
     state = with_step_lengths(plain.state, step_lengths)
     one, other = plain.forward(state), penalised.forward(state)
     np.testing.assert_array_equal(one.losses, other.losses)
     added = np.subtract(other.values, one.values)
-    vanishing_steps = plain.unroll.rule.vanishing_steps(one.state)
-    np.testing.assert_allclose(added[-1], 0.5 * vanishing_steps, 1e-5, 1e-5)
+    (term,) = penalised.unroll._terms
+    wanted = 0.5 * term(FAMILY.sizes, one.state, tf.ones(3))
+    np.testing.assert_allclose(added[-1], wanted, 1e-5, 1e-5)
     assert np.all(added[:, 2] > 1.0) and not np.any(added[:, 0])
 
 
@@ -82,7 +110,8 @@ def first_solved(given, log_step_length):
 
 
 def test_dead_steps_cost_where_a_problem_is_unsolved():
-    plain, penalised = case(FAMILY), case(FAMILY, vanishing_step_penalty=0.5)
+    plain = case(FAMILY)
+    penalised = penalised_case(vanishing_step_penalty=0.5)
     state = first_solved(plain, -200.0)
     one, other = plain.forward(state), penalised.forward(state)
     added = np.subtract(other.values, one.values)
@@ -90,7 +119,7 @@ def test_dead_steps_cost_where_a_problem_is_unsolved():
 
 
 def test_long_steps_cost_where_a_problem_is_solved():
-    plain, penalised = case(FAMILY), case(FAMILY, long_step_penalty=0.5)
+    plain, penalised = case(FAMILY), penalised_case(long_step_penalty=0.5)
     state = first_solved(plain, 4.0)
     # One that does not move.
     lr = plain.lr * [0.0, 1.0, 1.0]
@@ -102,14 +131,11 @@ def test_long_steps_cost_where_a_problem_is_solved():
 def test_the_dead_have_derivatives_again(step_lengths):
     step_lengths[:] = -200.0
     weight = np.ones(3, "float32")
-    for vanishing_step_penalty in (0.0, 0.5):
-        given = case(
-            FAMILY, config=TINY, vanishing_step_penalty=vanishing_step_penalty
-        )
+    for given in (case(FAMILY), penalised_case(vanishing_step_penalty=0.5)):
         state = with_step_lengths(given.state, step_lengths)
         zeros = tf.nest.map_structure(tf.zeros_like, state)
         segment = given.forward(state)
         gradient, *_ = given.backward(segment.states, zeros, weight)
         wanted, *_ = by_tape(given, state, range(5), zeros, weight)
         assert_near(gradient, wanted)
-        assert np.any(gradient) == (vanishing_step_penalty > 0)
+        assert np.any(gradient) == bool(given.unroll._terms)

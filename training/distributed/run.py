@@ -52,7 +52,7 @@ class AsynchronousRun:
     """A meta-training run whose meta-iterations are done by workers.
 
     Args:
-        rule: see `training.rules.hierarchical`.
+        rule: see `training.rules.base`.
         rows: the set of problems.
         config: the settings.
         coordinator: a `ClusterCoordinator`; None does all work in this process,

@@ -6,13 +6,14 @@ import tensorflow as tf
 
 from problems import draws
 from problems.family import Family
-from training.engine import lengths
+from training.engine import lengths, penalties
 from training.engine.compiled import Compiled
 from training.engine.config import MetaConfig
 from training.engine.objective import average_log_loss
 from training.engine.pool import TrajectoryPool, TrajectorySampler
 from training.engine.unroll import Unroll
 from training.kept_graphs import kept
+from training.rules.base import LearnedRule, keeps_step_lengths
 
 STORED_BYTES = 300e6
 """States of an unroll that are kept; segments beyond are computed again."""
@@ -57,13 +58,15 @@ class MetaStep:
     results. It may be called in a graph, where all of it is one.
 
     Args:
-        rule: see `training.rules.hierarchical`.
+        rule: see `training.rules.base`.
         family: the problems.
         count: B, instances side by side.
         config: the settings.
     """
 
-    def __init__(self, rule, family: Family, count: int, config: MetaConfig):
+    def __init__(
+        self, rule: LearnedRule, family: Family, count: int, config: MetaConfig
+    ):
         self.rule, self.family, self.count = rule, family, count
         self.config = config
         self.sampler = TrajectorySampler(rule, family, count, config)
@@ -75,8 +78,7 @@ class MetaStep:
             config.log_objective,
             config.second_derivatives,
             config.clip_step,
-            config.vanishing_step_penalty,
-            config.long_step_penalty,
+            penalties.terms(rule, config),
         )
         self._traced = Compiled(
             kept(self._step, rule, family, count, config, STORED_BYTES)
@@ -308,7 +310,7 @@ class MetaStep:
         gradient /= self.count
         gradient = tf.where(finite, gradient, tf.zeros_like(gradient))
         final = last - old.first
-        lengths_now = tf.sort(self.rule.step_length(state))
+        lengths_now = tf.sort(self._mean_log_step_lengths(state))
         tenth = self.count // 10
         lost = ~(final < DIVERGED)
         new = old._replace(
@@ -332,6 +334,12 @@ class MetaStep:
             step_length_high=lengths_now[self.count - 1 - tenth],
         )
         return gradient, new, statistics
+
+    def _mean_log_step_lengths(self, state):
+        """Means over parameters, [B]; 0 of a rule without step lengths."""
+        if not keeps_step_lengths(self.rule):
+            return tf.zeros((self.count,))
+        return tf.reduce_mean(self.rule.log_step_lengths(state), axis=0)
 
     def _start_product(self, vector, old, cotangent):
         """Meta-gradient through the initial state of fresh instances."""

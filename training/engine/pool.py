@@ -11,6 +11,7 @@ from training.engine.compiled import Compiled
 from training.engine.config import MetaConfig
 from training.engine.objective import log_loss
 from training.kept_graphs import kept
+from training.rules.base import LearnedRule, keeps_step_lengths
 
 PERTURBATION = (-6.0, 1.0)
 """Range of changes of the log step lengths: further down, where progress stops,
@@ -32,13 +33,15 @@ class TrajectorySampler:
     """Draws new trajectories of one family.
 
     Args:
-        rule: see `training.rules.hierarchical`.
+        rule: see `training.rules.base`.
         family: the problems.
         count: B.
         config: lengths and learning rates.
     """
 
-    def __init__(self, rule, family: Family, count: int, config: MetaConfig):
+    def __init__(
+        self, rule: LearnedRule, family: Family, count: int, config: MetaConfig
+    ):
         self.rule, self.family, self.count = rule, family, count
         self.config = config
         self._draw_traced = Compiled(
@@ -66,13 +69,11 @@ class TrajectorySampler:
 
     def perturb(self, old: TrajectoryPool, seed) -> TrajectoryPool:
         """Some of those that are under way get other step lengths."""
-        if not self.config.step_length_perturbation:
+        share = self.config.step_length_perturbation
+        if not share or not keeps_step_lengths(self.rule):
             return old
         first, second = draws.split(seed, 2)
-        chosen = (
-            draws.uniform(first, (self.count,))
-            < self.config.step_length_perturbation
-        )
+        chosen = draws.uniform(first, (self.count,)) < share
         change = draws.uniform(second, (self.count,), *PERTURBATION)
         change = tf.where(chosen & (old.age > 0), change, 0.0)
         return old._replace(state=self.rule.lengthened(old.state, change))

@@ -19,7 +19,7 @@ def sensitivity(rule, old, new, cotangent):
     derivative is as if it had been made, counts as one rounding.
 
     Args:
-        rule: see `training.rules.hierarchical`.
+        rule: see `training.rules.base`.
         old: state before the step.
         new: state after it.
         cotangent: of the state after it.

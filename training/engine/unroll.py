@@ -14,7 +14,9 @@ import tensorflow as tf
 from problems.family import Family
 from training.engine.compiled import Compiled
 from training.engine.objective import log_loss, unsolved
+from training.engine.penalties import ObjectiveTerm
 from training.engine.sensitivity import sensitivity
+from training.rules.base import Rule
 
 
 class Segment(NamedTuple):
@@ -30,7 +32,7 @@ class Unroll:
     """The two compiled functions of a rule on a family.
 
     Args:
-        rule: see `training.rules.hierarchical`.
+        rule: see `training.rules.base`.
         family: the problems.
         steps: T, of the segment.
         epsilon: of Equation 14.
@@ -38,30 +40,26 @@ class Unroll:
         second_derivatives: whether gradients depend on the parameters, when
             differentiated (section 4.3).
         clip_step: largest `sensitivity` of one instance; 0 does not clip.
-        vanishing_step_penalty: weight of the rule's `vanishing_steps` in the
-            objective, where a problem is `unsolved`.
-        long_step_penalty: weight of its `long_steps`, where it is not.
+        terms: of the objective, beside the loss.
         keep_states: whether `forward` keeps what `backward` needs.
     """
 
     def __init__(
         self,
-        rule,
+        rule: Rule,
         family: Family,
         steps: int,
         epsilon: float = 1e-10,
         log_objective: bool = True,
         second_derivatives: bool = True,
         clip_step: float = 0.0,
-        vanishing_step_penalty: float = 0.0,
-        long_step_penalty: float = 0.0,
+        terms: tuple[ObjectiveTerm, ...] = (),
         keep_states: bool = True,
     ):
         self.rule, self.family, self.steps = rule, family, steps
         self._epsilon, self._log = epsilon, log_objective
         self._second, self._clip = second_derivatives, clip_step
-        self._vanishing_step_penalty = vanishing_step_penalty
-        self._long_step_penalty = long_step_penalty
+        self._terms = tuple(terms)
         self._keep_states = keep_states
         self.forward = Compiled(self._forward, xla=True)
         self.backward = Compiled(self._backward, xla=True)
@@ -94,15 +92,9 @@ class Unroll:
         theta = self.family.unflatten(self.rule.point(state))
         loss = self.family.full_loss(data, theta)
         value = log_loss(loss, self._epsilon) if self._log else loss
-        # Where a problem is solved, nothing speaks against longer steps but
-        # what follows much later: losses that come back.
-        weight = unsolved(loss)
-        if self._vanishing_step_penalty:
-            penalty = self.rule.vanishing_steps(state)
-            value += self._vanishing_step_penalty * weight * penalty
-        if self._long_step_penalty:
-            penalty = self.rule.long_steps(self.family.sizes, state)
-            value += self._long_step_penalty * (1.0 - weight) * penalty
+        for term in self._terms:
+            penalty = term(self.family.sizes, state, unsolved(loss))
+            value += term.weight * penalty
         return value, loss
 
     def _forward(self, vector, data, state, lr, seed, first) -> Segment:

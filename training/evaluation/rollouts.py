@@ -7,6 +7,7 @@ from problems import drawer, draws
 from problems.family import Family
 from training.engine.compiled import Compiled
 from training.engine.unroll import Unroll
+from training.rules.base import Rule
 
 SEGMENT = 50
 
@@ -15,13 +16,15 @@ class Runs:
     """Runs a rule on instances of a family, each under several settings.
 
     Args:
-        rule: see `training.rules.hierarchical`.
+        rule: see `training.rules.base`.
         family: the problems.
         count: number of instances.
         settings: number of settings that each instance is run under.
     """
 
-    def __init__(self, rule, family: Family, count: int, settings: int = 1):
+    def __init__(
+        self, rule: Rule, family: Family, count: int, settings: int = 1
+    ):
         self.rule, self.family = rule, family
         self.count, self.settings = count, settings
         self._draw = drawer(family, count)

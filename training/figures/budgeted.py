@@ -28,7 +28,7 @@ def meta_train(
     are up. A start with a larger budget goes on.
 
     Args:
-        rule: see `training.rules.hierarchical`.
+        rule: see `training.rules.base`.
         rows: of a set.
         config: settings.
         seconds: of meta-iterations.

@@ -60,15 +60,6 @@ class Baselines:
         theta = state.theta - lr * correction * mean / root
         return BaselineState(theta, mean, square, steps)
 
-    def vanishing_steps(self, state):
-        """There are no step lengths to lose."""
-        return tf.zeros(state.theta.shape[-1:])
-
-    def long_steps(self, sizes, state):
-        """Nor any that could be too long."""
-        del sizes
-        return self.vanishing_steps(state)
-
     def point(self, state):
         """Parameters, [B, N]."""
         return tf.transpose(state.theta)

@@ -1,8 +1,4 @@
-"""Update rules that can be meta-trained, behind one small interface.
-
-A rule is a frozen value. Its state is a nest of tensors whose last axis is that
-of the B instances; what `point` and `attended` return is [B, N].
-"""
+"""The hierarchical RNN as a `LearnedRule`: the rule that is meta-trained."""
 
 import dataclasses
 import math
@@ -15,10 +11,6 @@ from hrnn_opt.rule import meta_parameters, products
 from hrnn_opt.rule import step as rule
 from hrnn_opt.rule.config import RuleConfig
 from hrnn_opt.rule.segments import Segments
-
-VANISHING, LONG = -6.0, -3.0
-"""Log step lengths, relative to the initial learning rate: below the one steps
-have died, below the other they may stay on a problem that is solved."""
 
 
 class HierarchicalState(NamedTuple):
@@ -137,53 +129,21 @@ class Hierarchical:
             tensors.log_step,
         )
 
-    def step_length(self, state):
-        """Mean of eta_bar, the log step length relative to lr, [B]."""
-        if not tf.is_tensor(state.memory.param.eta_bar):
-            return tf.zeros(state.theta.shape[-1:])
-        return tf.reduce_mean(state.memory.param.eta_bar, axis=(0, 1, 2))
+    @property
+    def keeps_step_lengths(self) -> bool:
+        """Whether it has step lengths of its own."""
+        return self.config.relative_learning_rate
+
+    def log_step_lengths(self, state):
+        """eta_bar, [N, B]."""
+        eta_bar = state.memory.param.eta_bar
+        return tf.reshape(eta_bar, (-1, eta_bar.shape[-1]))
 
     def lengthened(self, state, change):
         """The state with `change` [B] added to all log step lengths."""
-        param = state.memory.param
-        if not tf.is_tensor(param.eta_bar):
-            return state
+        param, tensors = state.memory.param, state.memory.tensors
         memory = state.memory._replace(
             param=param._replace(eta_bar=param.eta_bar + change),
-            tensors=state.memory.tensors._replace(
-                log_step=state.memory.tensors.log_step + change
-            ),
+            tensors=tensors._replace(log_step=tensors.log_step + change),
         )
         return state._replace(memory=memory)
-
-    def vanishing_steps(self, state):
-        """How far log step lengths are below -6, mean over parameters, [B].
-
-        Where shorter steps still help, they lower the log loss by more than a
-        small multiple of this; where they do not, no derivative of the loss
-        would ever tell that longer ones are missing.
-        """
-        eta_bar = state.memory.param.eta_bar
-        if not tf.is_tensor(eta_bar):
-            return self.step_length(state)
-        return tf.reduce_mean(tf.nn.relu(VANISHING - eta_bar), axis=(0, 1, 2))
-
-    def long_steps(self, sizes, state):
-        """Half the squared excess of those above -3, mean over tensors, [B].
-
-        Where a problem is solved, steps are of no use, and in a network they
-        bring losses back, thousands of steps later, when a few parameters
-        (of a bias) have lengthened theirs. No derivative reaches so far. Each
-        tensor counts alike: in a mean over parameters ten of five thousand
-        would be lost.
-        """
-        eta_bar = state.memory.param.eta_bar
-        if not tf.is_tensor(eta_bar):
-            return self.step_length(state)
-        segments = Segments(sizes)
-        squares = segments.total(tf.nn.relu(eta_bar - LONG) ** 2)
-        return 0.5 * tf.reduce_mean(segments.divide_by_sizes(squares), (0, 1))
-
-    def skipped(self, state):
-        """Steps skipped for a gradient that was not finite, [B]."""
-        return state.memory.skipped

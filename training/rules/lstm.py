@@ -143,21 +143,3 @@ class LSTMRule:
     def memory(self, state):
         """Leaves without a unit: outputs and cells."""
         return tuple(state[1:])
-
-    def step_length(self, state):
-        """It has none, [B]."""
-        return tf.zeros(state.theta.shape[-1:], state.theta.dtype)
-
-    def lengthened(self, state, change):
-        """There are no step lengths to change."""
-        del change
-        return state
-
-    def vanishing_steps(self, state):
-        """There are no step lengths to lose."""
-        return self.step_length(state)
-
-    def long_steps(self, sizes, state):
-        """Nor any that could be too long."""
-        del sizes
-        return self.step_length(state)

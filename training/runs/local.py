@@ -66,7 +66,7 @@ class Run:
     """The state of a meta-training run, and how it goes on.
 
     Args:
-        rule: see `training.rules.hierarchical`.
+        rule: see `training.rules.base`.
         rows: the set of problems (`problems.Row`).
         config: the settings.
         vector: meta-parameters to start from; None draws them.
