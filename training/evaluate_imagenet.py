@@ -19,6 +19,7 @@ import tensorflow as tf
 from absl import app, flags, logging
 
 from training import replicas
+from training.common.files import write
 from training.common.memory import Peak
 from training.imagenet import (
     files,
@@ -214,7 +215,7 @@ def main(argv):
         replicas.check_batch_size(strategy, chosen.batch_size)
     figures = train(folder, chosen, builder, strategy)
     if replicas.is_chief(strategy):
-        (folder / "figures.json").write_text(json.dumps(figures) + "\n")
+        write(folder / "figures.json", json.dumps(figures) + "\n")
         print(json.dumps(figures))
 
 

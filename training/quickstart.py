@@ -21,6 +21,7 @@ import problems.data
 import problems.neural
 from hrnn_opt import HierarchicalRNN
 from hrnn_opt.callbacks import AttentionSwap
+from training.common import palette
 from training.common.tables import table
 
 OUT = flags.DEFINE_string("out", None, "Folder for the results.")
@@ -33,12 +34,6 @@ OPTIMIZERS = {
     "HierarchicalRNN": lambda: HierarchicalRNN(),
     "Adam 2e-3": lambda: keras.optimizers.Adam(2e-3),
     "RMSProp 1e-2": lambda: keras.optimizers.RMSprop(1e-2),
-}
-# Okabe and Ito's, told apart by everyone, with a line style each.
-STYLES = {
-    "HierarchicalRNN": ("#D55E00", "-"),
-    "Adam 2e-3": ("#0072B2", "--"),
-    "RMSProp 1e-2": ("#009E73", "-."),
 }
 
 
@@ -105,14 +100,14 @@ def plot(curves: dict, path: pathlib.Path):
     from matplotlib import pyplot
 
     figure, axes = pyplot.subplots(figsize=(7, 4.5), layout="constrained")
-    for name, runs in curves.items():
+    for k, (name, runs) in enumerate(curves.items()):
         losses = np.array([_smooth(run.loss) for run in runs])
         steps = np.arange(1, losses.shape[1] + 1)
-        colour, style = STYLES[name]
-        axes.plot(steps, np.median(losses, 0), style, color=colour, label=name)
+        style = palette.style(k)
+        axes.plot(steps, np.median(losses, 0), label=name, **style)
         axes.fill_between(
-            steps, losses.min(0), losses.max(0), color=colour, alpha=0.15,
-            linewidth=0,
+            steps, losses.min(0), losses.max(0), color=style["color"],
+            alpha=0.15, linewidth=0,
         )  # fmt: skip
     axes.set_yscale("log")
     axes.set_xlabel("step (minibatches)")

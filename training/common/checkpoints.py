@@ -1,12 +1,11 @@
 """Checkpoints of a run: files that are whole or not there.
 
 A checkpoint is an `.npz` of named arrays with a JSON text: no pickle, readable
-everywhere. It is written beside its place and moved there.
+everywhere.
 """
 
 import io
 import json
-import os
 import pathlib
 import re
 import zipfile
@@ -14,24 +13,15 @@ import zipfile
 import numpy as np
 from absl import logging
 
-from training.common import old_names
+from training.common import files, old_names
 
 _NAME = re.compile(r"checkpoint-(\d+)\.npz")
 
 
 def write(path, arrays: dict, info: dict):
     """Writes named arrays and JSON-able `info`, all or nothing."""
-    path = pathlib.Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with beside.open("wb") as file:
-            np.savez(file, **arrays, info=np.array(json.dumps(info)))
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)
+    with files.replacing(path) as file:
+        np.savez(file, **arrays, info=np.array(json.dumps(info)))
 
 
 def read(path) -> tuple[dict, dict]:

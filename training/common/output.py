@@ -1,43 +1,18 @@
 """What a comparison leaves: a picture, a CSV, and its numbers as JSON.
 
-All are written beside their place and moved there: whoever interrupts a
-program finds the old file or the new one.
+Whoever interrupts a program finds the old file or the new one.
 """
 
 import csv
 import io
 import json
-import os
 import pathlib
 
 import numpy as np
 from matplotlib.figure import Figure
 
-# Okabe and Ito's colours, told apart by everyone, with a line style each.
-_COLOURS = (
-    "#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9",
-    "#000000", "#999933",
-)  # fmt: skip
-_LINES = ("-", "--", "-.", ":")
-
-
-def style(k: int) -> dict:
-    """Colour and line of the k-th curve; the learned optimizer is the first."""
-    return {
-        "color": _COLOURS[k % len(_COLOURS)],
-        "linestyle": _LINES[k % len(_LINES)],
-    }
-
-
-def write(path: pathlib.Path, content: bytes):
-    """All or nothing."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        beside.write_bytes(content)
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)
+from training.common import files
+from training.common.palette import style
 
 
 def write_csv(path: pathlib.Path, header: list, rows):
@@ -49,14 +24,12 @@ def write_csv(path: pathlib.Path, header: list, rows):
         writer.writerow(
             [f"{x:.6g}" if isinstance(x, float) else x for x in row]
         )
-    write(path, text.getvalue().encode())
+    files.write(path, text.getvalue())
 
 
 def write_json(path: pathlib.Path, numbers: dict):
     """The figure's numbers, for the results page."""
-    write(
-        path, (json.dumps(numbers, indent=1, allow_nan=False) + "\n").encode()
-    )
+    files.write(path, json.dumps(numbers, indent=1, allow_nan=False) + "\n")
 
 
 def page(plots: int, columns: int | None = None, width=3.4, height=2.8):
@@ -77,7 +50,7 @@ def save(figure: Figure, path: pathlib.Path, dpi: int = 110):
     """Writes a PNG."""
     image = io.BytesIO()
     figure.savefig(image, format="png", dpi=dpi)
-    write(path, image.getvalue())
+    files.write(path, image.getvalue())
 
 
 def draw_range(axes, x, values, label: str, k: int):
@@ -88,7 +61,7 @@ def draw_range(axes, x, values, label: str, k: int):
         x: [points].
         values: [seeds, points]; what is not finite is left out.
         label: of the legend.
-        k: see `style`.
+        k: see `training.common.palette.style`.
     """
     values = np.asarray(values, float)
     axes.plot(x, np.median(values, axis=0), label=label, **style(k))

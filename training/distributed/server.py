@@ -2,12 +2,12 @@
 
 import contextlib
 import json
-import os
 import socket
 
 import tensorflow as tf
 from absl import logging
 
+from training.common import files
 from training.distributed.cluster import (
     ClusterError,
     card_path,
@@ -53,10 +53,7 @@ def start(found, cores: int) -> tf.distribute.Server:
     address = found.cluster_spec().task_address(job, index)
     check_free(address)
     card = card_path(job, index, address)
-    card.parent.mkdir(parents=True, exist_ok=True)
-    beside = card.with_suffix(f".{os.getpid()}")
-    beside.write_text(json.dumps(versions()))
-    os.replace(beside, card)
+    files.write(card, json.dumps(versions()))
     options = tf.compat.v1.ConfigProto(
         inter_op_parallelism_threads=inter_op_threads(found),
         intra_op_parallelism_threads=cores,

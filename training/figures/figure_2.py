@@ -5,7 +5,7 @@ import tensorflow as tf
 from tqdm import tqdm
 
 from problems import draws
-from training.common import output
+from training.common import output, palette
 from training.common.results import Results
 from training.engine import lengths
 from training.engine.config import MetaConfig
@@ -49,7 +49,9 @@ def run(settings: Settings, results: Results) -> dict:
     edges = np.linspace(0, 80_000, 41)
     numbers, _ = np.histogram(steps, edges)
     figure, (axes,) = output.page(1, width=5.0, height=3.2)
-    axes.stairs(numbers, edges / 1e3, fill=True, color=output.style(1)["color"])
+    axes.stairs(
+        numbers, edges / 1e3, fill=True, color=palette.style(1)["color"]
+    )
     axes.axvline(expected / 1e3, color="k", linestyle="--", linewidth=1)
     axes.annotate(
         f"mean by section 4.4: {expected:,.0f}", (expected, numbers.max()),

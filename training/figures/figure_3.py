@@ -8,7 +8,7 @@ import numpy as np
 
 from hrnn_opt.keras_optimizer import LEARNING_RATE
 from problems import pictures
-from training.common import output
+from training.common import output, palette
 from training.common.results import Results
 from training.common.tables import table
 from training.evaluation import candidates
@@ -122,8 +122,8 @@ def draw(problems, names, curves, steps, made, settings):
     for problem, axes in zip(problems, all_axes, strict=True):
         for k, name in enumerate(names):
             low, median, high = np.minimum(curves[problem, name], 1e6)
-            axes.plot(x, median, label=name, **output.style(k))
-            colour = output.style(k)["color"]
+            axes.plot(x, median, label=name, **palette.style(k))
+            colour = palette.style(k)["color"]
             axes.fill_between(x, low, high, color=colour, alpha=0.12, lw=0)
         axes.axvline(lstm_optimizers.HORIZON, color="0.5", lw=0.8, ls="--")
         axes.set_xscale("log")

@@ -2,7 +2,7 @@
 
 import problems
 from hrnn_opt.keras_optimizer import LEARNING_RATE
-from training.common import output
+from training.common import output, palette
 from training.common.results import Results
 from training.common.tables import table
 from training.evaluation import candidates
@@ -41,8 +41,8 @@ def run(settings: Settings, results: Results) -> dict:
     for name, axes in zip(names, all_axes, strict=True):
         for k, label in enumerate(contestants):
             low, median, high = curves[name, label]
-            axes.plot(x, median, label=label, **output.style(k))
-            colour = output.style(k)["color"]
+            axes.plot(x, median, label=label, **palette.style(k))
+            colour = palette.style(k)["color"]
             axes.fill_between(x, low, high, color=colour, alpha=0.12, lw=0)
         axes.set_yscale("log")
         axes.set_title(name)

@@ -3,7 +3,7 @@
 import numpy as np
 
 from problems.convex import Quadratic
-from training.common import output
+from training.common import output, palette
 from training.common.results import Results
 from training.common.tables import table
 from training.evaluation import candidates
@@ -40,10 +40,10 @@ def run(settings: Settings, results: Results) -> dict:
     for (name, values), axes in zip(curves.items(), all_axes, strict=True):
         for k, rate in enumerate(RATES):
             label = f"{rate:.0e}"
-            axes.plot(x, values[1, k], label=label, **output.style(k))
+            axes.plot(x, values[1, k], label=label, **palette.style(k))
             axes.fill_between(
                 x, values[0, k], values[2, k], alpha=0.12, linewidth=0,
-                color=output.style(k)["color"],
+                color=palette.style(k)["color"],
             )  # fmt: skip
         axes.set_yscale("log")
         axes.set_ylim(max(low / 3, 1e-16), 1e3)

@@ -8,7 +8,7 @@ import functools
 
 import numpy as np
 
-from training.common import output
+from training.common import output, palette
 from training.common.results import Results
 from training.common.tables import table
 from training.evaluation import candidates
@@ -113,7 +113,7 @@ def draw(finals, verdicts, budget, steps, settings):
     colours = {"better": 2, "worse": 0, "overlap": 6}
     for row, (name, values) in enumerate(finals.items()):
         k = 1 if name == ablations.FULL else colours[verdicts[name]]
-        colour = output.style(k)["color"]
+        colour = palette.style(k)["color"]
         axes.hlines(row, values.min(), values.max(), color=colour, lw=2)
         axes.plot(np.median(values), row, "o", color=colour, ms=5)
     axes.set_yticks(range(len(finals)), list(finals))

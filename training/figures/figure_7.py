@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 from tqdm import tqdm
 
-from training.common import output
+from training.common import output, palette
 from training.common.results import Results
 from training.common.tables import table
 from training.evaluation import candidates
@@ -77,7 +77,7 @@ def run(settings: Settings, results: Results) -> dict:
     figure, (axes,) = output.page(1, width=5.0, height=3.4)
     for k, (name, values) in enumerate(zip(names, seconds, strict=True)):
         axes.plot(BATCHES, values, marker="o", ms=3, label=name,
-                  **output.style(k))  # fmt: skip
+                  **palette.style(k))  # fmt: skip
     axes.set_xscale("log", base=2)
     axes.set_yscale("log")
     axes.set_xticks(BATCHES, [str(b) for b in BATCHES])

@@ -7,7 +7,7 @@ is. A task's target is the median final loss of Adam at its best rate.
 
 import numpy as np
 
-from training.common import output
+from training.common import output, palette
 from training.common.results import Results
 from training.common.tables import table
 from training.evaluation import rivals
@@ -193,7 +193,7 @@ def draw(relative, known, number: int, settings: Settings):
     ):
         for k, name in enumerate((OWN, *(f"{r}, best" for r in known))):
             axes.plot(tau, profile(found[name], tau), label=name,
-                      **output.style(k))  # fmt: skip
+                      **palette.style(k))  # fmt: skip
         axes.set_xscale("log")
         axes.set_xticks([1, 1.5, 2, 3, 4], ["1", "1.5", "2", "3", "4"])
         axes.minorticks_off()

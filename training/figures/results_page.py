@@ -11,7 +11,7 @@ import shutil
 
 from absl import app, flags
 
-from training.common.output import write
+from training.common.files import write
 from training.figures.captions import CAPTIONS
 from training.figures.figure_8b_page import caption as caption_8b
 
@@ -117,8 +117,7 @@ def rebuild(out: pathlib.Path, root: pathlib.Path) -> list[str]:
     kept = root / "training" / "results"
     page = root / "training" / "figures" / "README.md"
     taken = take_over(out, kept)
-    text = replaced(page.read_text(), section(kept, page.parent))
-    write(page, text.encode())
+    write(page, replaced(page.read_text(), section(kept, page.parent)))
     return taken
 
 

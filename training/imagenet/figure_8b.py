@@ -15,6 +15,7 @@ import matplotlib
 import numpy as np
 from absl import app, flags
 
+from training.common import palette
 from training.common.tables import table
 from training.imagenet import models, optimizers
 from training.imagenet.files import read_curve
@@ -24,22 +25,9 @@ RUNS = flags.DEFINE_string("runs", None, "Folder with the folders of the runs.")
 OUT = flags.DEFINE_string("out", None, "Folder for the picture.")
 
 WINDOW = 10  # steps that a curve is smoothed over
-# Okabe and Ito's, told apart by everyone, with a line style each.
-STYLES = dict(
-    zip(
-        optimizers.OPTIMIZERS,
-        [
-            ("#D55E00", "-"),
-            ("#0072B2", "--"),
-            ("#009E73", "-."),
-            ("#56B4E9", ":"),
-            ("#CC79A7", (0, (5, 1))),
-            ("#E69F00", (0, (3, 1, 1, 1))),
-            ("#000000", (0, (1, 1))),
-        ],
-        strict=True,
-    )
-)
+STYLES = {
+    name: palette.style(k) for k, name in enumerate(optimizers.OPTIMIZERS)
+}
 
 
 class Finished(NamedTuple):
@@ -114,7 +102,7 @@ def plot(runs: dict[str, list[Finished]], path: pathlib.Path):
     for panel, (model, own) in zip(panels.flat, runs.items(), strict=False):
         for run in own:
             steps = [int(row["step"]) for row in run.rows]
-            colour, style = STYLES[run.settings.optimizer]
+            colour, style = STYLES[run.settings.optimizer].values()
             if run.settings.learning_rate is not None:
                 style = (0, (1, 1))  # Beside one at the default rate.
             panel.plot(steps, run.losses, color=colour, alpha=0.2, linewidth=1)

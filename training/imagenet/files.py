@@ -1,12 +1,14 @@
 """What a run writes: curves as they grow, TensorBoard's events, checkpoints."""
 
 import csv
+import io
 import pathlib
 import tempfile
 
 import tensorflow as tf
 
 from training import replicas
+from training.common.files import write
 
 
 class Curve:
@@ -26,13 +28,11 @@ class Curve:
         self.columns = columns
         kept = [row for row in read_curve(path) if int(row["step"]) <= step]
         self.last = kept[-1] if kept else None
-        # Whole, or as it was: a signal may come at any time.
-        beside = path.with_name(path.name + ".part")
-        with beside.open("w", newline="") as file:
-            writer = csv.DictWriter(file, columns)
-            writer.writeheader()
-            writer.writerows(kept)
-        beside.replace(path)
+        text = io.StringIO(newline="")
+        writer = csv.DictWriter(text, columns)
+        writer.writeheader()
+        writer.writerows(kept)
+        write(path, text.getvalue())
         self._file = path.open("a", newline="")
         self._writer = csv.DictWriter(self._file, columns)
 

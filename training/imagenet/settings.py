@@ -4,6 +4,8 @@ import dataclasses
 import json
 import pathlib
 
+from training.common import files
+
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
@@ -28,7 +30,7 @@ class Settings:
     def write(self, path: pathlib.Path):
         """Into a JSON file."""
         text = json.dumps(dataclasses.asdict(self), indent=2)
-        path.write_text(text + "\n")
+        files.write(path, text + "\n")
 
     @classmethod
     def read(cls, path: pathlib.Path) -> "Settings":

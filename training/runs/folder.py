@@ -13,7 +13,7 @@ from absl import logging
 from tqdm import tqdm
 
 from hrnn_opt.rule.config import RULE_VERSION, RuleConfig
-from training.common import checkpoints
+from training.common import checkpoints, files
 from training.common.tables import table
 from training.engine.config import MetaConfig
 from training.evaluation.held_out import RIVALS, HeldOut
@@ -90,8 +90,8 @@ class RunFolder:
             logging.info("Going on at meta-iteration %d.", run.state.iteration)
         self.path.mkdir(parents=True, exist_ok=True)
         if curve is not None:
-            (self.path / "meta_train.csv").write_text(curve)
-        (self.path / "config.json").write_text(self.config.to_json() + "\n")
+            files.write(self.path / "meta_train.csv", curve)
+        files.write(self.path / "config.json", self.config.to_json() + "\n")
         stages, changed = info.get("stages", []), self.config.changed()
         stage = {"settings": changed} | (how or {})
         begun = {"from": run.state.iteration, "rule_version": RULE_VERSION}

@@ -7,6 +7,7 @@ import time
 import tensorflow as tf
 from tqdm import tqdm
 
+from training.common import files
 from training.engine.meta_step import MetaStatistics
 
 HEADER = ("iteration", "row", "seconds", *MetaStatistics._fields)
@@ -64,7 +65,7 @@ class RunLog:
             if line.partition(",")[0].isdigit()
             and int(line.partition(",")[0]) < iteration
         ]  # fmt: skip
-        self._path.write_text("\n".join([header, *kept]) + "\n")
+        files.write(self._path, "\n".join([header, *kept]) + "\n")
 
     @property
     def seconds(self) -> float:
