@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 import problems
 from training.common import old_names
-from training.runs import local, folder as run_folder
+from training.runs import local, loop, folder as run_folder
 from training.engine.compiled import keep_graphs_as_traced
 from training.engine.config import MetaConfig
 from training.rules.hierarchical import Hierarchical
@@ -156,6 +156,16 @@ def prepared(make, how=None) -> tuple[RunFolder, "local.Run"]:
     return folder, run
 
 
+def schedule() -> loop.Schedule:
+    """When the run saves, evaluates and ends, by the flags."""
+    return loop.Schedule(
+        MAX_SECONDS.value,
+        MAX_ITERATIONS.value,
+        SAVE_SECONDS.value,
+        EVALUATE_SECONDS.value,
+    )
+
+
 def until_a_signal() -> list:
     """A list that is no longer empty once SIGTERM or SIGINT has come."""
     came = []
@@ -177,29 +187,16 @@ def train_here():
         if stop:
             return
     log = folder.log(run, MAX_SECONDS.value)
-    saved = evaluated = log.elapsed
-    while not stop:
-        if MAX_SECONDS.value and log.elapsed >= MAX_SECONDS.value:
-            break
-        if MAX_ITERATIONS.value and run.state.iteration >= MAX_ITERATIONS.value:
-            break
-        iteration, before = run.state.iteration, run.inner_steps
+
+    def advance(iteration):
+        before = run.inner_steps
         row, statistics = run.iterate()
         log.meta_iteration(
             iteration, row.name, run.inner_steps - before, statistics
         )
-        now = log.elapsed
-        if now - saved >= SAVE_SECONDS.value:
-            folder.save(run, log)
-            saved = now
-        if EVALUATE_SECONDS.value and now - evaluated >= EVALUATE_SECONDS.value:
-            folder.evaluate(run, log)
-            evaluated = log.elapsed
-    folder.save(run, log)
-    if EVALUATE_SECONDS.value and not stop:
-        folder.evaluate(run, log)
-    log.close()
-    print(folder.summary(run, log))
+        return run.state.iteration
+
+    loop.train(folder, run, log, schedule(), advance, lambda: bool(stop))
 
 
 def train_in_cluster():
@@ -228,10 +225,7 @@ def train_in_cluster():
             ),
             {"strategy": "parameter_server", "workers": workers},
         )
-        chief.train(
-            folder, run, found, MAX_SECONDS.value, MAX_ITERATIONS.value,
-            SAVE_SECONDS.value, lambda: bool(stop), EVALUATE_SECONDS.value,
-        )  # fmt: skip
+        chief.train(folder, run, found, schedule(), lambda: bool(stop))
     except chief.LOST as error:
         logging.error(
             "The parameter server is lost (%s). Start again: the run goes on "

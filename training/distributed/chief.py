@@ -12,7 +12,9 @@ from training.distributed import cluster
 from training.distributed.cluster_log import ClusterLog
 from training.distributed.run import AsynchronousRun
 from training.engine.meta_step import MetaStatistics
+from training.runs import loop
 from training.runs.folder import RunFolder
+from training.runs.loop import Schedule
 
 LINE_SECONDS = 10.0
 """Between two lines of `cluster.csv`."""
@@ -25,11 +27,8 @@ def train(
     folder: RunFolder,
     run: AsynchronousRun,
     found,
-    max_seconds: float | None,
-    max_iterations: int | None,
-    save_seconds: float,
+    schedule: Schedule,
     stopped: Callable[[], bool],
-    evaluate_seconds: float = 0.0,
 ):
     """Meta-trains until the time is up or a signal comes; prints JSON.
 
@@ -37,11 +36,9 @@ def train(
         folder: of the run, prepared.
         run: restored.
         found: the cluster's resolver.
-        max_seconds: from the first update on.
-        max_iterations: stop at this number of unrolls.
-        save_seconds: between checkpoints.
+        schedule: when the run saves, evaluates and ends; iterations are
+            unrolls, seconds are counted from the first update on.
         stopped: whether to stop.
-        evaluate_seconds: between held-out evaluations; 0: none.
 
     Raises:
         tf.errors.OpError: the parameter server is lost.
@@ -52,45 +49,27 @@ def train(
         if stopped():
             return
     compile_s = time.monotonic() - begun
-    log = folder.log(run, max_seconds, lambda: run.counters.seconds, COLUMNS)
+    log = folder.log(
+        run, schedule.max_seconds, lambda: run.counters.seconds, COLUMNS
+    )
     addresses = [a for (job, _), a in cluster.tasks(found).items()
                  if job == "worker"]  # fmt: skip
     whole = ClusterLog(folder.path, run, addresses, log.seconds)
-    iteration = run.state.iteration
-    run.start()
-    saved = lined = evaluated = log.elapsed
-    while not stopped():
-        now = log.elapsed
-        if max_seconds and now >= max_seconds:
-            break
-        if max_iterations and iteration >= max_iterations:
-            break
+
+    def advance(iteration):
         finished = run.results(0.2)
-        if finished is not None:
-            iteration = max(
-                iteration, _write(log, finished, run.steps_of(finished))
-            )
-        if now - lined >= LINE_SECONDS:
-            run.pull()
-            whole.line()
-            lined = now
-        if now - saved >= save_seconds:
-            run.pull()
-            folder.save(run, log)
-            saved = now
-        if evaluate_seconds and now - evaluated >= evaluate_seconds:
-            run.pull()
-            folder.evaluate(run, log)
-            evaluated = log.elapsed
-    run.pull()
-    whole.line()
-    folder.save(run, log)
-    if evaluate_seconds and not stopped():
-        folder.evaluate(run, log)
-    log.close()
+        if finished is None:
+            return iteration
+        written = _write(log, finished, run.steps_of(finished))
+        return max(iteration, written)
+
+    run.start()
+    loop.train(
+        folder, run, log, schedule, advance, stopped,
+        refresh=run.pull, jobs=[loop.Job(LINE_SECONDS, whole.line)],
+    )  # fmt: skip
     summary = whole.summary() | {"compile_s": round(compile_s, 1)}
     whole.close()
-    print(folder.summary(run, log))
     print(json.dumps(summary), flush=True)
 
 
