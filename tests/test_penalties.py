@@ -17,10 +17,17 @@ from training.rules.lstm import LSTMRule
 
 def with_step_lengths(state, eta_bar):
     """A state with log step lengths eta_bar [N, B]."""
-    param = state.memory.param
-    shape = param.eta_bar.shape
-    param = param._replace(eta_bar=tf.reshape(tf.constant(eta_bar), shape))
-    return state._replace(memory=state.memory._replace(param=param))
+    param, tensors = state.memory.param, state.memory.tensors
+    own = tf.reshape(tf.constant(eta_bar), param.eta_bar.shape)
+    parts = np.split(eta_bar, np.cumsum(FAMILY.sizes)[:-1])
+    means = tf.constant([part.mean(0) for part in parts])
+    memory = state.memory._replace(
+        param=param._replace(eta_bar=own),
+        tensors=tensors._replace(
+            log_step=tf.reshape(means, tensors.log_step.shape)
+        ),
+    )
+    return state._replace(memory=memory)
 
 
 @pytest.fixture
