@@ -24,7 +24,9 @@ def with_step_lengths(state, eta_bar):
     memory = state.memory._replace(
         param=param._replace(eta_bar=own),
         tensors=tensors._replace(
-            log_step=tf.reshape(means, tensors.log_step.shape)
+            log_step=tf.reshape(means, tensors.log_step.shape),
+            population=tf.constant(FAMILY.sizes, tf.float32)[:, None]
+            * tf.ones_like(tensors.population),
         ),
     )
     return state._replace(memory=memory)
