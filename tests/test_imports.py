@@ -48,9 +48,12 @@ MAY_IMPORT = {
     "training.imagenet": "hrnn_opt training.common training.replicas",
     "training.figures": "hrnn_opt problems training.common training.engine "
     "training.rules training.evaluation training.runs",
+    "training.research": "problems training.common training.engine "
+    "training.rules training.evaluation training.runs training.distributed",
     # Programs and benchmarks use everything and are used by nobody.
     "training.benchmark": "hrnn_opt problems training.common training.engine "
-    "training.rules training.evaluation training.runs training.distributed",
+    "training.rules training.evaluation training.runs training.distributed "
+    "training.research",
     "a program": "hrnn_opt problems training.common training.engine "
     "training.rules training.evaluation training.runs training.distributed "
     "training.imagenet training.replicas",

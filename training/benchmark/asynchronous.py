@@ -11,17 +11,17 @@ import time
 import numpy as np
 import tensorflow as tf
 
-from training.benchmark import delays, one_worker, queue_simulation
 from training.common.tables import table
 from training.distributed import cluster, launch
 from training.distributed.parameters import DEVICE, ServedParameters, Work
 from training.engine import meta_optimizer
 from training.engine.config import MetaConfig
+from training.research import delays, one_worker, queue_simulation
 from training.rules.hierarchical import Hierarchical
 
 CLOSURES = 3000
 INNER = 100  # updates of a closure that does nothing else
-CROWDS = (10, 100, 1000)
+WORKERS = (10, 100, 1000)
 
 
 def scaling(seconds: float, ensemble: str, out: pathlib.Path) -> dict:
@@ -155,7 +155,7 @@ def many_workers(unroll_s, update_s: float) -> dict:
         queue_simulation.simulate(
             workers, np.asarray(unroll_s), update_s, numbers
         )
-        for workers in CROWDS
+        for workers in WORKERS
     ]
     print(
         f"\nSimulated: unrolls of {np.mean(unroll_s):.2f} s on the average, "

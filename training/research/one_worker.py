@@ -13,9 +13,9 @@ import matplotlib.pyplot as plt
 import numpy as np
 from tqdm import tqdm
 
-from training.benchmark import delays
 from training.distributed.run import AsynchronousRun
 from training.evaluation.held_out import HeldOut
+from training.research import delays
 from training.rules.hierarchical import Hierarchical
 from training.runs.local import Run
 
