@@ -1,24 +1,35 @@
 """`python -m training.api_page --out=DIR`: the programming interface as HTML.
 
-pdoc makes pages of the docstrings of `hrnn_opt`, `problems` and
-`training.replicas`, without network; `DIR/index.html` is the first one. What
-pdoc warns of, and links that lead nowhere, are errors.
+pdoc makes pages of the docstrings, without network; `DIR/index.html` is the
+first one. What pdoc warns of, and references that lead nowhere, are errors.
 """
 
 import html.parser
 import os
 import pathlib
+import re
 import warnings
 
 from absl import app, flags
 
 MODULES = (
     "hrnn_opt",
+    "hrnn_opt.model",
+    "hrnn_opt.rule",
+    "hrnn_opt.telemetry",
+    "hrnn_opt.weights",
     "problems",
-    "!problems.gallery",  # A program.
+    "problems.ensemble",
+    "problems.minibatch",
+    "problems.streams",
     "training.replicas",
+    "training.engine",
+    "training.rules",
+    "training.evaluation",
 )
-"""What users import, in pdoc's notation."""
+"""In pdoc's notation: what users import, and what it refers to."""
+
+OURS = re.compile(r"(hrnn_opt|problems|training)(\.\w+)+(\(\))?")
 
 
 def build(out: pathlib.Path) -> list[str]:
@@ -41,16 +52,30 @@ def build(out: pathlib.Path) -> list[str]:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         pdoc.pdoc(*MODULES, output_directory=out)
+    for path in out.rglob("*.html"):
+        path.write_text(_unlinked(path.read_text()))
     home = os.path.dirname(pdoc.__file__)
     return [str(w.message) for w in caught if w.filename.startswith(home)]
 
 
+def _unlinked(text: str) -> str:
+    """Without links to members that pdoc does not show: those of Keras's
+    classes, which ours inherit."""
+    anchors = _Page(text).anchors
+
+    def keep(link):
+        return link[0] if link[1] in anchors else link[2]
+
+    return re.sub(r'<a href="#([\w.]+)">(.*?)</a>', keep, text)
+
+
 class _Page(html.parser.HTMLParser):
-    """Anchors of a page, and where its links lead."""
+    """Anchors of a page, where its links lead, and names without a link."""
 
     def __init__(self, text: str):
         super().__init__()
-        self.anchors, self.links = set(), []
+        self.anchors, self.links, self.unlinked = set(), [], []
+        self._code = None
         self.feed(text)
 
     def handle_starttag(self, tag, attrs):
@@ -59,16 +84,30 @@ class _Page(html.parser.HTMLParser):
                 self.anchors.add(value)
             elif name == "href" and tag == "a":
                 self.links.append(value)
+                self._code = None
+        if tag == "code":
+            self._code = ""
+
+    def handle_data(self, data):
+        if self._code is not None:
+            self._code += data
+
+    def handle_endtag(self, tag):
+        if tag == "code":
+            if self._code and OURS.fullmatch(self._code):
+                self.unlinked.append(self._code)
+            self._code = None
 
 
-def broken_links(out: pathlib.Path) -> list[str]:
-    """Links between the pages of a folder that lead nowhere.
+def broken_references(out: pathlib.Path) -> list[str]:
+    """What leads nowhere on the pages of a folder.
 
     Args:
         out: folder of the pages.
 
     Returns:
-        "PAGE: LINK", one a link.
+        "PAGE: REFERENCE", one for each link to a page or an anchor that is not
+        there, and for each full name of ours that has not become a link.
     """
     pages = {
         path.resolve(): _Page(path.read_text())
@@ -76,6 +115,7 @@ def broken_links(out: pathlib.Path) -> list[str]:
     }
     broken = []
     for path, page in pages.items():
+        wrong = list(page.unlinked)
         for link in page.links:
             target, _, anchor = link.partition("#")
             if ":" in target:
@@ -84,7 +124,9 @@ def broken_links(out: pathlib.Path) -> list[str]:
                 (path.parent / target).resolve() if target else path
             )
             if found is None or (anchor and anchor not in found.anchors):
-                broken.append(f"{path.relative_to(out.resolve())}: {link}")
+                wrong.append(link)
+        name = path.relative_to(out.resolve())
+        broken += [f"{name}: {reference}" for reference in wrong]
     return broken
 
 
@@ -101,7 +143,7 @@ def main(argv):
         raise app.UsageError(
             'The pages are made by pdoc: pip install ".[docs]"'
         ) from error
-    wrong += broken_links(out)
+    wrong += broken_references(out)
     if wrong:
         raise SystemExit("\n".join(wrong))
     print(out / "index.html")

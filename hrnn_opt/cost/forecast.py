@@ -14,16 +14,28 @@ from hrnn_opt.model.slots import float_type
 
 @dataclasses.dataclass(frozen=True)
 class Estimate:
-    """A forecast; `str` of it is a table."""
+    """A forecast; `str` of it is a table.
 
-    parameters: int  # trainable ones
+    Attributes:
+        parameters: number of trainable parameters.
+        tensors: number of trainable variables.
+        slot_bytes: the optimizer's state.
+        temporary_bytes: at the peak of an update, besides the state.
+        adam_slot_bytes: state of Keras's Adam.
+        update_seconds: an update.
+        adam_update_seconds: an update of Keras's Adam.
+        gradient_seconds: a gradient; None if no batch was given.
+        assumptions: what the forecast rests on, a sentence each.
+    """
+
+    parameters: int
     tensors: int
-    slot_bytes: int  # the optimizer's state
-    temporary_bytes: int  # at the peak of an update, besides the state
+    slot_bytes: int
+    temporary_bytes: int
     adam_slot_bytes: int
     update_seconds: float
     adam_update_seconds: float
-    gradient_seconds: float | None  # None if no batch was given
+    gradient_seconds: float | None
     assumptions: tuple[str, ...]
 
     @property
