@@ -188,8 +188,9 @@ def squares(x):
 
 def sensitivities(old, new, bar):
     """Of hidden states, log step lengths and the moves of theta and phi."""
-    param, shared, *_ = bar.memory
-    total = sum(map(squares, [param.h, param.eta_bar, *shared]))
+    param, shared, tensors, *_ = bar.memory
+    leaves = [param.h, param.eta_bar, *shared, tensors.log_step]
+    total = sum(map(squares, leaves))
     total += squares(bar.theta) * squares(new.theta - old.theta)
     total += squares(bar.phi) * squares(new.phi - old.phi)
     return np.sqrt(total)
