@@ -12,7 +12,10 @@ from hrnn_opt.rule import step as rule
 from hrnn_opt.rule.segments import Segments
 from tests.test_rule import noisy_vector
 
-CONFIG = RuleConfig(param_units=5, tensor_units=6, global_units=7)
+# Signals of the alignment are constants to derivatives: differences see them.
+CONFIG = RuleConfig(
+    param_units=5, tensor_units=6, global_units=7, alignment=False
+)
 SEGMENTS = Segments((4, 2))
 SIZE, STEPS, LR = SEGMENTS.total_size, 3, 0.125
 # Central differences: errors of STEP^2 (truncation) and 1e-16 / STEP
