@@ -75,6 +75,8 @@ def test_stopped_and_resumed_equals_uninterrupted(tmp_path, cache):
     done = run(whole, cache, *SMALL, end)
     assert done.returncode == 0, done.stderr
     assert "150 meta-iterations" in done.stdout
+    compiled = set(cache.glob("xla_compile_cache__*"))
+    assert len(compiled) == 2 * len(ROWS.split(","))
 
     stop_in_the_middle(parts, cache, *SMALL, end, "--save_seconds=0.2")
     stopped, _ = checkpoints.newest(parts)
@@ -89,6 +91,8 @@ def test_stopped_and_resumed_equals_uninterrupted(tmp_path, cache):
     assert any(name.startswith("pool/") for name in wanted)
     for name, value in wanted.items():
         np.testing.assert_array_equal(value, found[name], name)
+    # Neither a second start nor one that goes on compiles anything again.
+    assert set(cache.glob("xla_compile_cache__*")) == compiled
     for folder in (whole, parts):
         with (folder / "meta_train.csv").open() as file:
             lines = list(csv.DictReader(file))

@@ -198,3 +198,18 @@ def test_compiled_refuses_other_shapes():
     for wrong in (tf.ones(4), tf.ones((3, 1)), tf.ones(3, tf.float64)):
         with pytest.raises(TypeError):
             double({"one": wrong})
+
+
+def test_what_is_traced_first_is_not_traced_again():
+    traces = []
+
+    def double(x):
+        traces.append(x["one"].shape)
+        return {"twice": 2 * x["one"]}
+
+    double = Compiled(double)
+    told = double.trace({"one": tf.TensorSpec(3)})
+    assert told == {"twice": tf.TensorSpec(3)}
+    np.testing.assert_array_equal(double({"one": tf.ones(3)})["twice"], [2] * 3)
+    assert double.trace({"one": tf.TensorSpec(3)}) == told
+    assert traces == [(3,)]

@@ -182,10 +182,13 @@ def train_here():
     keep_graphs_as_traced()
     folder, run = prepared(local.Run)
     stop = until_a_signal()
-    names = run.compile(CORES.value or 2)
-    for _ in tqdm(names, total=len(run.rows), desc="compiling", unit="row"):
-        if stop:
-            return
+    for what, names in (
+        ("tracing", run.trace()),
+        ("compiling", run.compile(CORES.value or 2)),
+    ):
+        for _ in tqdm(names, total=len(run.rows), desc=what, unit="row"):
+            if stop:
+                return
     log = folder.log(run, MAX_SECONDS.value)
 
     def advance(iteration):

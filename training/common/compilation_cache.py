@@ -2,7 +2,7 @@
 
 TensorFlow reads where from the environment, as soon as it computes anything,
 which Keras does when it is imported. So programs that want this import it
-before both. Graphs are kept beside (`kept_graphs`).
+before both.
 
 `HRNN_OPT_CACHE` names the folder; empty, nothing is kept. What has not been
 read for a month goes at the next start: every edit of the sources leaves some.
@@ -15,14 +15,14 @@ import time
 UNUSED = 30 * 24 * 3600
 """Seconds."""
 
-OURS = ("xla_compile_cache__*.pb", "graphs/*.graph")
+OURS = "xla_compile_cache__*.pb"
 """The folder may hold other things, too."""
 
 
 def forget_unused(folder: pathlib.Path):
-    """Removes programs and graphs that nobody has read or written lately."""
+    """Removes programs that nobody has read or written lately."""
     earliest = time.time() - UNUSED
-    for path in [path for pattern in OURS for path in folder.glob(pattern)]:
+    for path in list(folder.glob(OURS)):
         try:
             found = path.stat()
         except FileNotFoundError:

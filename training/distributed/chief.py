@@ -44,10 +44,10 @@ def train(
         tf.errors.OpError: the parameter server is lost.
     """
     begun = time.monotonic()
-    names = run.compile()
-    for _ in tqdm(names, total=len(run.rows), desc="compiling", unit="row"):
-        if stopped():
-            return
+    for what, names in (("tracing", run.trace()), ("compiling", run.compile())):
+        for _ in tqdm(names, total=len(run.rows), desc=what, unit="row"):
+            if stopped():
+                return
     compile_s = time.monotonic() - begun
     log = folder.log(
         run, schedule.max_seconds, lambda: run.counters.seconds, COLUMNS

@@ -97,28 +97,29 @@ class AsynchronousRun:
         self._stop = threading.Event()
         self._threads = []
 
+    def trace(self) -> Iterator[str]:
+        """Traces every row's closure; yields the name of each when done.
+
+        In the rows' order and before anything is computed, as `Run.trace`.
+        """
+        for row in self.rows:
+            with self._scope():
+                self.meta_iterations[row.name].traced.get_concrete_function()
+            yield row.name
+
     def compile(self) -> Iterator[str]:
         """Compiles every row on every worker; yields each row's name.
 
         First each row on one worker, then on the others: those of one machine
-        load what has been compiled on it. Tracing goes in the rows' order,
-        since kept programs are found by names that are numbered in it. A worker
-        that fails meanwhile compiles later, when it has to.
+        load what has been compiled on it. A worker that fails meanwhile
+        compiles later, when it has to. All rows are traced before: by `trace`,
+        if the caller has not done so.
         """
-        traced = {row.name: threading.Event() for row in self.rows}
-        unclaimed, done = iter(list(traced)), queue.Queue()
-
-        def trace():
-            with self._scope():
-                for name, event in traced.items():
-                    self.meta_iterations[name].traced.get_concrete_function()
-                    event.set()
+        names = list(self.trace())
+        unclaimed, done = iter(names), queue.Queue()
 
         def warm_up(name, worker):
             device = f"/job:worker/task:{worker}" if self._remote else None
-            while not traced[name].wait(1.0):
-                if tracing.done():
-                    tracing.result()  # Raises what ended it.
             try:
                 with self._scope():
                     self.meta_iterations[name].warm_up(device)
@@ -132,13 +133,12 @@ class AsynchronousRun:
             for name in unclaimed:
                 warm_up(name, worker)
                 own.append(name)
-            for name in traced:
+            for name in names:
                 if name not in own:
                     warm_up(name, worker)
 
         counts = collections.Counter()
-        executor = concurrent.futures.ThreadPoolExecutor(self.workers + 1)
-        tracing = executor.submit(trace)
+        executor = concurrent.futures.ThreadPoolExecutor(self.workers)
         jobs = [executor.submit(all_rows, k) for k in range(self.workers)]
         executor.shutdown(wait=False)
         while sum(counts.values()) < self.workers * len(self.rows):

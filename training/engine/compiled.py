@@ -18,6 +18,11 @@ def keep_graphs_as_traced():
 class Compiled:
     """A function traced, and compiled if asked, at its first call.
 
+    The name of the program in XLA's cache ends in a counter of the process
+    that every trace and every eager tensor moves on. So a program that wants
+    to find its compilations again traces first, in a fixed order and in one
+    thread, and computes afterwards.
+
     Later calls go to that one program. Arguments of other shapes are refused,
     where `tf.function` would compile anew without a word.
 
@@ -32,8 +37,24 @@ class Compiled:
         )
         self._program = None
 
+    def trace(self, *args):
+        """Traces the function, unless it has been, and computes nothing.
+
+        Args:
+            args: its arguments, or `tf.TensorSpec`s in their places.
+
+        Returns:
+            The specifications of its results, a nest of `tf.TensorSpec`s.
+        """
+        if self._program is None:
+            self._program = self._function.get_concrete_function(*args)
+        return tf.nest.map_structure(
+            lambda x: tf.TensorSpec(x.shape, x.dtype),
+            self._program.structured_outputs,
+        )
+
     def __call__(self, *args):
         """The function's results."""
         if self._program is None:
-            self._program = self._function.get_concrete_function(*args)
+            self.trace(*args)
         return self._program(*args)

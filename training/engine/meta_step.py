@@ -12,7 +12,6 @@ from training.engine.config import MetaConfig
 from training.engine.objective import average_log_loss
 from training.engine.pool import TrajectoryPool, TrajectorySampler
 from training.engine.unroll import Unroll
-from training.kept_graphs import kept
 from training.rules.base import LearnedRule, keeps_step_lengths
 
 STORED_BYTES = 300e6
@@ -80,9 +79,7 @@ class MetaStep:
             config.clip_step,
             penalties.terms(rule, config),
         )
-        self._traced = Compiled(
-            kept(self._step, rule, family, count, config, STORED_BYTES)
-        )
+        self._traced = Compiled(self._step)
 
     def __call__(
         self, vector, trajectories: TrajectoryPool, seed, mean_unrolls
@@ -122,6 +119,23 @@ class MetaStep:
             lengths.segments_between(second, self.config),
             *others,
         )
+
+    def trace(self, size: int) -> TrajectoryPool:
+        """Traces all functions, in a fixed order, and computes nothing.
+
+        Args:
+            size: M, of the meta-parameters.
+
+        Returns:
+            The specifications of new trajectories.
+        """
+        vector = tf.TensorSpec((size,), tf.float32)
+        number = tf.TensorSpec((), tf.float32)
+        seed = tf.TensorSpec((2,), tf.int32)
+        fresh = self.sampler.trace(vector, seed, number)
+        limit = tf.TensorSpec((), tf.int32)
+        self._traced.trace(limit, vector, fresh, seed, number)
+        return fresh
 
     def warm_up(self, vector):
         """Compiles everything, on one segment, without any result."""

@@ -10,7 +10,6 @@ from training.engine import lengths
 from training.engine.compiled import Compiled
 from training.engine.config import MetaConfig
 from training.engine.objective import log_loss
-from training.kept_graphs import kept
 from training.rules.base import LearnedRule, keeps_step_lengths
 
 PERTURBATION = (-6.0, 1.0)
@@ -44,15 +43,20 @@ class TrajectorySampler:
     ):
         self.rule, self.family, self.count = rule, family, count
         self.config = config
-        self._draw_traced = Compiled(
-            kept(self._draw, rule, family, count, config)
-        )
+        self._draw_traced = Compiled(self._draw)
 
     def begin(self, vector, data):
         """The state before the first step, of fresh instances."""
         theta = self.family.flatten(self.family.start(data))
         meta = self.rule.unpack(vector)
         return self.rule.initial_state(meta, self.family.sizes, theta)
+
+    def trace(self, vector, seed, mean_unrolls) -> TrajectoryPool:
+        """Specifications of what `draw` returns, from those of its arguments.
+
+        It traces and computes nothing.
+        """
+        return self._draw_traced.trace(vector, seed, mean_unrolls)
 
     def draw(self, vector, seed, mean_unrolls: float) -> TrajectoryPool:
         """B new trajectories."""

@@ -5,6 +5,7 @@ iteration's number, and the pool is part of a checkpoint: a resumed run goes on
 as if it had never stopped.
 """
 
+import collections
 import concurrent.futures
 
 import numpy as np
@@ -84,8 +85,25 @@ class Run:
         self._update = meta_optimizer.Updater(config)
         self.steps = {row.name: meta_step(rule, row, config) for row in rows}
 
+    def trace(self):
+        """Traces every row's functions; yields the name of each when done.
+
+        In the rows' order and before anything is computed, since XLA's cache
+        finds a program by a name that depends on both (see `Compiled`). What
+        has been traced is not traced again.
+        """
+        for row in self.rows:
+            self.steps[row.name].trace(self.state.vector.size)
+            yield row.name
+
     def compile(self, workers: int = 1):
-        """Compiles every row's functions; yields the name of each when done."""
+        """Compiles every row's functions; yields the name of each when done.
+
+        Args:
+            workers: threads that compile. All rows are traced before, in this
+                one: by `trace`, if the caller has not done so.
+        """
+        collections.deque(self.trace(), maxlen=0)
 
         def one(row):
             self.steps[row.name].warm_up(tf.constant(self.state.vector))
@@ -145,10 +163,13 @@ class Run:
         """
         self.state, self.inner_steps = state_of(arrays, self.state.vector.shape)
         self.pool = {}
+        if any(name.startswith("pool/") for name in arrays):
+            # All rows, as a new run does: both find the same programs.
+            collections.deque(self.trace(), maxlen=0)
         for name, step in self.steps.items():
             if f"pool/{name}/0" not in arrays:
                 continue
-            like = step.sampler.draw(tf.constant(self.state.vector), 0, 1.0)
+            like = step.trace(self.state.vector.size)
             leaves = tf.nest.flatten(like)
             if f"pool/{name}/{len(leaves) - 1}" not in arrays or (
                 f"pool/{name}/{len(leaves)}" in arrays
