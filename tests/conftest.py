@@ -1,7 +1,24 @@
 """What all tests share."""
 
+import os
+import shutil
+import tempfile
+
 import keras
 import pytest
+
+
+def pytest_configure(config):
+    """Compiled programs are kept for this session alone, never the user's."""
+    os.environ.pop("TF_XLA_FLAGS", None)
+    if not hasattr(config, "workerinput"):
+        os.environ["HRNN_OPT_CACHE"] = tempfile.mkdtemp(prefix="hrnn-opt-xla-")
+
+
+def pytest_unconfigure(config):
+    """The folder goes; processes of pytest-xdist have shared it."""
+    if not hasattr(config, "workerinput"):
+        shutil.rmtree(os.environ.pop("HRNN_OPT_CACHE"), ignore_errors=True)
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -3,7 +3,44 @@
 import os
 import time
 
+import pytest
+
+from tests import programs
 from training.common import compilation_cache
+
+
+@pytest.mark.parametrize(
+    "cache, given, wanted",
+    [
+        ("here", None, "--tf_xla_persistent_cache_directory={}/here"),
+        ("a/b", "--x=1", "--x=1 --tf_xla_persistent_cache_directory={}/a/b"),
+        ("", "--x=1", "--x=1"),
+        (
+            "here",
+            "--tf_xla_persistent_cache_directory=there",
+            "--tf_xla_persistent_cache_directory=there",
+        ),
+    ],
+)
+def test_enabling_names_the_folder(tmp_path, monkeypatch, cache, given, wanted):
+    folder = cache and str(tmp_path / cache)
+    monkeypatch.setenv("HRNN_OPT_CACHE", folder)
+    if given is None:
+        monkeypatch.delenv("TF_XLA_FLAGS", raising=False)
+    else:
+        monkeypatch.setenv("TF_XLA_FLAGS", given)
+    for _ in range(2):
+        compilation_cache.enable()
+        assert os.environ["TF_XLA_FLAGS"] == wanted.format(tmp_path)
+    assert (tmp_path / "here").exists() == (given is None)
+
+
+def test_imports_change_no_environment_and_compute_nothing(tmp_path):
+    """Else a program could not enable the cache, or it would for others."""
+    printed = programs.succeeded("tests.import_cases", tmp_path)
+    assert printed.split("\n") == ["", ""]
+    # The check itself sees what is kept.
+    assert len(list(tmp_path.glob("*/xla_compile_cache__*"))) > 5
 
 
 def test_what_is_unused_is_forgotten(tmp_path):

@@ -11,14 +11,12 @@ import json
 import pathlib
 import signal
 
-# Before Keras, see there.
-from training.common import compilation_cache  # noqa: F401  # isort: skip
-
 import keras
 import tensorflow as tf
 from absl import app, flags, logging
 
 from training import replicas
+from training.common import compilation_cache
 from training.common.files import write
 from training.common.memory import Peak
 from training.imagenet import (
@@ -191,6 +189,7 @@ def train(folder: pathlib.Path, chosen: Settings, builder, strategy) -> dict:
 
 def main(argv):
     """Finds the data, then trains or forecasts."""
+    compilation_cache.enable()
     if len(argv) > 1:
         raise app.UsageError(f"Only flags are taken. Received: {argv[1:]}")
     if not flags.FLAGS["verbosity"].present:

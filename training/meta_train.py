@@ -6,8 +6,6 @@ is in the folder. With --strategy=parameter_server, each process of a cluster
 runs this program; --local_workers=N starts a cluster on this machine.
 """
 
-import training.common.compilation_cache  # noqa: F401, I001 (before TensorFlow)
-
 import dataclasses
 import pathlib
 import signal
@@ -18,11 +16,13 @@ from absl import app, flags, logging
 from tqdm import tqdm
 
 import problems
-from training.common import old_names
+from training.common import compilation_cache, old_names
 from training.runs import local, loop, folder as run_folder
 from training.engine.compiled import keep_graphs_as_traced
 from training.engine.config import MetaConfig
 from training.rules.hierarchical import Hierarchical
+from training.runs import folder as run_folder
+from training.runs import local
 from training.runs.folder import RunFolder
 
 TRAIN_DIR = flags.DEFINE_string("train_dir", None, "Folder of the run.")
@@ -241,6 +241,7 @@ def train_in_cluster():
 
 def main(argv):
     """Meta-trains, or does this process's part of it."""
+    compilation_cache.enable()
     if len(argv) > 1:
         raise app.UsageError(f"Only flags are taken. Received: {argv[1:]}")
     if LOCAL_WORKERS.value:

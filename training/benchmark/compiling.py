@@ -3,9 +3,6 @@
 Each start is a process of its own, as `training.meta_train` is one.
 """
 
-# Before Keras, see there.
-from training.common import compilation_cache  # noqa: F401  # isort: skip
-
 import os
 import subprocess
 import sys
@@ -15,6 +12,7 @@ import time
 from tqdm import tqdm
 
 import problems
+from training.common import compilation_cache
 from training.common.tables import table
 from training.engine.compiled import keep_graphs_as_traced
 from training.engine.config import MetaConfig
@@ -80,6 +78,7 @@ def _cores() -> int:
 
 def _compile(ensemble: str, only: str) -> float:
     """Seconds that a run needs before its first meta-iteration."""
+    compilation_cache.enable()
     config = MetaConfig(ensemble=ensemble)
     keep_graphs_as_traced()
     begun = time.perf_counter()

@@ -1,8 +1,8 @@
-"""XLA's programs are kept for the next start, once this module is imported.
+"""XLA's programs, kept for the next start of a program that asks for it.
 
-TensorFlow reads where from the environment, as soon as it computes anything,
-which Keras does when it is imported. So programs that want this import it
-before both.
+TensorFlow reads the folder from the environment when it computes for the first
+time. So a program that wants the cache calls `enable` before anything else in
+its main function, and its modules compute nothing while they are imported.
 
 `HRNN_OPT_CACHE` names the folder; empty, nothing is kept. What has not been
 read for a month goes at the next start: every edit of the sources leaves some.
@@ -32,7 +32,12 @@ def forget_unused(folder: pathlib.Path):
             path.unlink(missing_ok=True)
 
 
-def _keep():
+def enable():
+    """Keeps what XLA compiles from now on, in this process and its children.
+
+    A folder that `TF_XLA_FLAGS` names already stays the one. Once TensorFlow
+    has computed anything, the call has no effect.
+    """
     folder = os.environ.get("HRNN_OPT_CACHE", "~/.cache/hrnn_opt/xla")
     given = os.environ.get("TF_XLA_FLAGS", "")
     if not folder or "tf_xla_persistent_cache_directory" in given:
@@ -42,6 +47,3 @@ def _keep():
     forget_unused(folder)
     flag = f"--tf_xla_persistent_cache_directory={folder}"
     os.environ["TF_XLA_FLAGS"] = f"{given} {flag}".strip()
-
-
-_keep()

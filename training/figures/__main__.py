@@ -13,18 +13,16 @@ Each writes figure_N.png, .csv and .json to --out, where finished jobs are
 kept, too (`jobs.csv`): run it again to go on, or with more seeds.
 """
 
-import training.common.compilation_cache  # noqa: F401, I001 (before TensorFlow)
-
 import importlib
 import json
 import pathlib
 
 from absl import app, flags, logging
 
+from training.common import compilation_cache, output
+from training.common.results import Results
 from training.figures import FIGURES
 from training.figures.settings import Settings, SettingsError
-from training.common import output
-from training.common.results import Results
 
 OUT = flags.DEFINE_string("out", "runs/figures", "Folder for the results.")
 WEIGHTS = flags.DEFINE_string(
@@ -59,6 +57,7 @@ ONLY = flags.DEFINE_list(
 
 def main(argv):
     """Draws one figure."""
+    compilation_cache.enable()
     if len(argv) != 2 or argv[1] not in FIGURES:
         raise app.UsageError(
             f"Name one figure of {', '.join(FIGURES)}. Received: {argv[1:]}"
