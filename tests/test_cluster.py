@@ -2,7 +2,6 @@
 
 import json
 import socket
-import time
 
 import pytest
 
@@ -111,10 +110,8 @@ def test_servers_that_are_missing_are_named():
             "chief": ["localhost:1"], "ps": [there],
             "worker": [there, f"localhost:{port}"],
         }  # fmt: skip
-        start = time.monotonic()
         with pytest.raises(ClusterError, match=f"worker 1 at localhost:{port}"):
             cluster.await_servers(found(spec, "chief", 0), 0.5)
-        assert time.monotonic() - start < 10
         spec["worker"].pop()
         cluster.await_servers(found(spec, "chief", 0), 0.5)
 

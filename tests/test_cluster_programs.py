@@ -5,14 +5,13 @@ import json
 import os
 import signal
 import socket
-import subprocess
-import sys
 import time
 
 import numpy as np
 import pytest
 
 import problems
+from tests import programs
 from training.common import checkpoints
 from training.distributed import cluster, launch
 from training.distributed.run import AsynchronousRun
@@ -34,75 +33,70 @@ FLAGS = [
 
 
 @pytest.fixture(scope="module")
-def environment(tmp_path_factory):
+def cache(tmp_path_factory):
     """XLA's programs are kept, so that only the first start compiles."""
-    folder = tmp_path_factory.mktemp("xla")
-    return os.environ | {
-        "PYTHONUNBUFFERED": "1",
-        "HRNN_OPT_CACHE": str(folder),
-    }
+    return str(tmp_path_factory.mktemp("xla"))
 
 
-def command(folder, *more):
-    return [
-        sys.executable, "-m", "training.meta_train", f"--train_dir={folder}",
-        *FLAGS, *more,
-    ]  # fmt: skip
+class Program(programs.Program):
+    """A launcher with its cluster, or one process of a cluster."""
 
-
-class Program:
-    """A launcher with its cluster, which ends with the test."""
-
-    def __init__(self, folder, environment, *more):
+    def __init__(self, folder, cache, *flags, **environment):
         self.folder = folder
-        self.out, self.log = (folder.with_suffix(x) for x in (".out", ".log"))
-        with self.out.open("w") as out, self.log.open("w") as log:
-            self.process = subprocess.Popen(
-                command(folder, *more), env=environment, stdout=out, stderr=log
-            )
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        if self.process.poll() is None:
-            self.process.kill()
-        self.process.wait()
+        super().__init__(
+            "training.meta_train", f"--train_dir={folder}", *FLAGS, *flags,
+            PYTHONUNBUFFERED="1", HRNN_OPT_CACHE=cache, **environment,
+        )  # fmt: skip
 
     def text(self):
-        return self.log.read_text() + self.out.read_text()
+        return self.so_far().said
 
-    def wait(self, seconds=300):
-        """The JSON on the last line."""
-        assert self.process.wait(seconds) == 0, self.text()
-        return json.loads(self.out.read_text().splitlines()[-1])
+    def result(self, seconds=300):
+        """The JSON on the last line, of a program that ends well."""
+        done = self.wait(seconds)
+        assert done.returncode == 0, done.said
+        return json.loads(done.stdout.splitlines()[-1])
 
-    def tasks(self):
-        """Job and index to the process's number, from the environments."""
+    def configurations(self):
+        """Each child's process number to its `TF_CONFIG`."""
         found = {}
-        for line in descendants(self.process.pid):
+        for pid in descendants(self.pid):
             try:
-                with open(f"/proc/{line}/environ") as file:
+                with open(f"/proc/{pid}/environ") as file:
                     values = dict(
                         x.partition("=")[::2] for x in file.read().split("\0")
                     )
             except OSError:
                 continue
             if "TF_CONFIG" in values:
-                task = json.loads(values["TF_CONFIG"])["task"]
-                found[task["type"], task["index"]] = line
+                found[pid] = json.loads(values["TF_CONFIG"])
         return found
+
+    def tasks(self):
+        """Job and index to the process's number."""
+        found = self.configurations()
+        tasks = {pid: config["task"] for pid, config in found.items()}
+        return {(x["type"], x["index"]): pid for pid, x in tasks.items()}
+
+    def workers(self):
+        """Their addresses."""
+        return next(iter(self.configurations().values()))["cluster"]["worker"]
+
+    def until(self, condition, seconds=240):
+        """Waits for something while the program runs."""
+        end = time.monotonic() + seconds
+        while not condition():
+            assert self.poll() is None, self.text()
+            assert time.monotonic() < end, self.text()
+            time.sleep(0.05)
 
     def iteration(self):
         """Of the newest checkpoint."""
         return max((n for n, _ in checkpoints.numbered(self.folder)), default=0)
 
-    def until_past(self, iteration, seconds=240):
-        end = time.monotonic() + seconds
-        while self.iteration() <= iteration:
-            assert self.process.poll() is None, self.text()
-            assert time.monotonic() < end, self.text()
-            time.sleep(0.1)
+    def until_past(self, iteration):
+        """Waits for a later checkpoint."""
+        self.until(lambda: self.iteration() > iteration)
 
 
 def descendants(pid):
@@ -127,12 +121,11 @@ def lines(folder, name="meta_train.csv"):
         return list(csv.DictReader(file))
 
 
-def test_one_worker_does_what_one_process_does(tmp_path, environment):
+def test_one_worker_does_what_one_process_does(tmp_path, cache):
     with Program(
-        tmp_path / "one", environment, "--local_workers=1",
-        "--max_iterations=30",
-    ) as program:  # fmt: skip
-        result = program.wait()
+        tmp_path / "one", cache, "--local_workers=1", "--max_iterations=30"
+    ) as program:
+        result = program.result()
     assert result["updates"] >= 30 and result["workers"] == 1
     assert result["staleness_max"] == result["dropped"] == 0
     rows = [
@@ -160,17 +153,16 @@ def test_one_worker_does_what_one_process_does(tmp_path, environment):
         )  # fmt: skip
 
 
-KILLS = int(os.environ.get("SOAK_KILLS", "4"))
+KILLS = int(os.environ.get("SOAK_KILLS", "2"))
 PAUSE = float(os.environ.get("SOAK_PAUSE", "0"))
 """For a soak by hand: SOAK_KILLS=20 SOAK_PAUSE=30 takes ten minutes."""
 
 
-def test_workers_that_are_killed(tmp_path, environment):
-    """Again and again; the run goes on, and nothing is left of it."""
+def test_workers_that_are_killed(tmp_path, cache):
+    """The run goes on, SIGTERM ends it in order, and nothing is left of it."""
     with Program(
-        tmp_path / "two", environment, "--local_workers=2",
-        "--save_seconds=1",
-    ) as program:  # fmt: skip
+        tmp_path / "two", cache, "--local_workers=2", "--save_seconds=1"
+    ) as program:
         program.until_past(0)
         processes = set(program.tasks().values())
         for k in range(KILLS):
@@ -179,11 +171,12 @@ def test_workers_that_are_killed(tmp_path, environment):
             kill(program, ("worker", k % 2))
             program.until_past(before + 5)
             processes |= set(program.tasks().values())
-        time.sleep(12.0)  # A line of cluster.csv.
-        program.process.send_signal(signal.SIGTERM)
-        result = program.wait(60)
-    assert program.text().count("starting it again") >= KILLS
-    print(result)
+        # The last line of cluster.csv counts those that answer.
+        program.until(lambda: all(map(cluster.listens, program.workers())))
+        program.signal(signal.SIGTERM)
+        result = program.result(60)
+        text = program.text()
+    assert text.count("starting it again") >= KILLS
     assert gone(processes)
     arrays, info = checkpoints.newest(tmp_path / "two")
     assert arrays["state/updates"] == result["updates"] > 20
@@ -200,110 +193,85 @@ def test_workers_that_are_killed(tmp_path, environment):
     assert max(alive) == 2
 
 
-@pytest.mark.parametrize("task", [("ps", 0), ("chief", 0)])
-def test_a_lost_chief_or_parameter_server(tmp_path, environment, task):
-    """The run is started again by itself, at its last checkpoint."""
+def test_a_lost_chief_or_parameter_server(tmp_path, cache):
+    """The run is started again by itself, at its last checkpoint.
+
+    Then the launcher is killed, and leaves nobody.
+    """
+    folder = tmp_path / "run"
     with Program(
-        tmp_path / "run", environment, "--local_workers=1",
-        "--save_seconds=1",
-    ) as program:  # fmt: skip
+        folder, cache, "--local_workers=1", "--save_seconds=1"
+    ) as program:
         program.until_past(5)
-        before = program.iteration()
-        kill(program, task)
-        program.until_past(before + 5)
-        text = program.text()
-        name = {"ps": "ps 0", "chief": "The chief"}[task[0]]
-        assert f"{name} ended (-9)" in text
-        assert "Going on at meta-iteration" in text
+        for task, name in ((("ps", 0), "ps 0"), (("chief", 0), "The chief")):
+            before = program.iteration()
+            kill(program, task)
+            program.until_past(before + 5)
+            text = program.text()
+            assert f"{name} ended (-9)" in text
+            assert "Going on at meta-iteration" in text
         processes = set(program.tasks().values())
-        # SIGTERM ends it in order: a checkpoint, nothing left.
-        program.process.send_signal(signal.SIGTERM)
-        result = program.wait(60)
-    assert gone(processes)
-    arrays, _ = checkpoints.newest(tmp_path / "run")
-    assert arrays["state/updates"] == result["updates"] > before
-    iterations = [int(x["iteration"]) for x in lines(tmp_path / "run")]
+        assert len(processes) == 3
+        program.signal(signal.SIGKILL)
+        assert gone(processes, 60)
+    arrays, _ = checkpoints.newest(folder)
+    assert arrays["state/iteration"] > before
+    iterations = [int(x["iteration"]) for x in lines(folder)]
     assert len(set(iterations)) == len(iterations)
 
 
-def test_a_launcher_that_is_killed_leaves_nobody(tmp_path, environment):
+def chief_alone(folder, cache, spec, patience=2):
+    """The exit code and the words of a chief whose cluster is broken."""
     with Program(
-        tmp_path / "run", environment, "--local_workers=1"
+        folder, cache, "--strategy=parameter_server", "--job_name=chief",
+        f"--cluster_spec={json.dumps(spec)}", f"--patience={patience}",
     ) as program:  # fmt: skip
-        end = time.monotonic() + 60
-        while len(program.tasks()) < 3:
-            assert time.monotonic() < end
-            time.sleep(0.1)
-        processes = list(program.tasks().values())
-        time.sleep(3.0)  # Until they listen to their standard input.
-        program.process.kill()
-    assert gone(processes, 60)
+        done = program.wait(120)
+    return done.returncode, done.said
 
 
-def chief_alone(tmp_path, environment, servers):
-    spec = {"chief": [f"localhost:{launch.free_ports(1)[0]}"], **servers}
-    start = time.monotonic()
-    done = subprocess.run(
-        command(
-            tmp_path / "run", "--strategy=parameter_server", "--job_name=chief",
-            f"--cluster_spec={json.dumps(spec)}",
-        ),
-        env=environment, capture_output=True, text=True, timeout=120,
-    )  # fmt: skip
-    assert time.monotonic() - start < 90
-    return done.returncode, done.stdout + done.stderr
-
-
-def test_a_cluster_without_servers_is_an_error(tmp_path, environment):
-    ps, worker = launch.free_ports(2)
-    servers = {"ps": [f"localhost:{ps}"], "worker": [f"localhost:{worker}"]}
-    status, text = chief_alone(tmp_path, environment, servers)
+def test_a_cluster_without_servers_is_an_error(tmp_path, cache):
+    chief, ps, worker = (f"localhost:{x}" for x in launch.free_ports(3))
+    status, text = chief_alone(
+        tmp_path, cache, {"chief": [chief], "ps": [ps], "worker": [worker]}
+    )
     assert status == 1
-    assert f"no answer from ps 0 at localhost:{ps}, worker 0" in text
+    assert f"no answer from ps 0 at {ps}, worker 0" in text
 
 
-def test_servers_that_are_none_are_an_error(tmp_path, environment):
+def test_servers_that_are_none_are_an_error(tmp_path, cache):
     """Something listens, and says nothing."""
+    (chief,) = launch.free_ports(1)
     with (
         socket.create_server(("localhost", 0)) as one,
         socket.create_server(("localhost", 0)) as two,
     ):
         ps, worker = (f"localhost:{x.getsockname()[1]}" for x in (one, two))
-        status, text = chief_alone(
-            tmp_path, environment, {"ps": [ps], "worker": [worker]}
-        )
-    assert status != 0 and "Connecting to the cluster" in text
+        spec = {"chief": [f"localhost:{chief}"], "ps": [ps], "worker": [worker]}
+        status, text = chief_alone(tmp_path, cache, spec)
+    assert status == cluster.AGAIN
+    assert "Connecting to the cluster took more than 2 s" in text
 
 
-def test_a_server_of_another_version_is_an_error(tmp_path, environment):
+def test_a_server_of_another_version_is_an_error(tmp_path, cache):
     """Its card is changed after its start."""
-    ports = launch.free_ports(3)
+    ports = [f"localhost:{port}" for port in launch.free_ports(3)]
     spec = {
-        job: [f"localhost:{port}"]
+        job: [port]
         for job, port in zip(("chief", "ps", "worker"), ports, strict=True)
     }
-    flags = [*command("unused")[3:], "--strategy=parameter_server"]
-    servers = [
-        launch.Task(job, 0, spec, flags, tmp_path / f"{job}.log")
-        for job in ("ps", "worker")
-    ]
-    try:
-        for task in servers:
-            task.start()
+
+    def server(job):
+        return Program(
+            tmp_path / "unused", cache, "--strategy=parameter_server",
+            f"--job_name={job}", f"--cluster_spec={json.dumps(spec)}",
+        )  # fmt: skip
+
+    with server("ps"), server("worker"):
         found = cluster.resolver(json.dumps(spec), "chief", 0)
         cluster.await_servers(found, 60)
         card = cluster.card_path("worker", 0, spec["worker"][0])
         card.write_text(json.dumps(cluster.versions() | {"rule": 1}))
-        done = subprocess.run(
-            command(
-                tmp_path / "run", "--strategy=parameter_server",
-                "--job_name=chief", f"--cluster_spec={json.dumps(spec)}",
-            ),
-            env=environment, capture_output=True, text=True, timeout=120,
-        )  # fmt: skip
-    finally:
-        for task in servers:
-            task.end()
-    text = done.stdout + done.stderr
-    assert done.returncode == 1 and "worker 0 at" in text
+        status, text = chief_alone(tmp_path / "run", cache, spec, 45)
+    assert status == 1 and "worker 0 at" in text
     assert "'rule': 1" in text

@@ -1,13 +1,12 @@
 """From a run to weights and to tables, as a user does it."""
 
 import json
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 
 from hrnn_opt import HierarchicalRNN, weights
+from tests.programs import succeeded
 from training.evaluation import candidates
 
 pytestmark = [pytest.mark.slow, pytest.mark.required]
@@ -15,14 +14,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.required]
 
 def program(module, *arguments):
     """Runs it; returns what it printed."""
-    done = subprocess.run(
-        [sys.executable, "-m", f"training.{module}", *arguments],
-        capture_output=True,
-        text=True,
-        timeout=600,
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    return done.stdout
+    return succeeded(f"training.{module}", *arguments)
 
 
 @pytest.fixture(scope="module")

@@ -2,30 +2,18 @@
 
 import csv
 import json
-import os
-import subprocess
-import sys
+import signal
+import time
 
 import numpy as np
 import pytest
 
 from problems import pictures
 from tests import tiny_pictures
+from tests.programs import Program, refused, succeeded
 
 slow = pytest.mark.slow
-
-
-def program(*arguments, module="figures", code=0, **environment):
-    """Runs it; returns what it printed."""
-    done = subprocess.run(
-        [sys.executable, "-m", f"training.{module}", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        timeout=600,
-        env=os.environ | environment,
-    )
-    assert done.returncode == code, done.stderr[-2000:]
-    return done.stdout + (done.stderr if code else "")
+PROGRAM = "training.figures"
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +28,7 @@ def out(tmp_path_factory):
 
 def figure(out, name, *flags):
     """Runs a figure; its numbers and the lines of its CSV."""
-    printed = program(name, f"--out={out}", *flags)
+    printed = succeeded(PROGRAM, name, f"--out={out}", *flags)
     numbers = json.loads(printed.splitlines()[-1])
     stem = name if name == "profiles" else f"figure_{name}"
     assert (out / f"{stem}.png").read_bytes().startswith(b"\x89PNG")
@@ -151,12 +139,11 @@ def test_figure_6(out, data):
 def test_missing_data_and_wrong_names(tmp_path):
     pytest.importorskip("tensorflow_datasets", reason="needs the extra `data`")
     for name in ("3", "6", "8a", "profiles"):
-        told = program(name, f"--data_dir={tmp_path}", f"--out={tmp_path}",
-                       code=1)  # fmt: skip
-        assert "tfds build mnist" in told
-    told = program("9", code=1)
+        flags = [f"--data_dir={tmp_path}", f"--out={tmp_path}"]
+        assert "tfds build mnist" in refused(PROGRAM, name, *flags)
+    told = refused(PROGRAM, "9")
     assert "Name one figure of 2, 3, 4" in told and "'9'" in told
-    told = program("8a", "--only=VGG", code=1)
+    told = refused(PROGRAM, "8a", "--only=VGG")
     assert "MNIST ConvNet" in told and "Received: VGG" in told
     assert not (tmp_path / "jobs.csv").exists()
 
@@ -164,25 +151,21 @@ def test_missing_data_and_wrong_names(tmp_path):
 @slow
 def test_an_interrupted_run_leaves_valid_files(tmp_path):
     """Killed while it writes finished jobs, and gone on with."""
-    import time
-
     flags = ["profiles", "--only=digits MLP", "--steps=10", "--seeds=1",
              "--pictures=128", f"--out={tmp_path}"]  # fmt: skip
     jobs = tmp_path / "jobs.csv"
-    with subprocess.Popen(
-        [sys.executable, "-m", "training.figures", *flags],
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    ) as process:  # fmt: skip
+    with Program(PROGRAM, *flags) as program:
         end = time.monotonic() + 120
         while time.monotonic() < end and not (
             jobs.exists() and jobs.read_text().count("\n") >= 3
         ):
             time.sleep(0.05)
-        process.kill()
+        program.signal(signal.SIGKILL)
+        assert program.wait().returncode == -signal.SIGKILL
     kept = jobs.read_text().splitlines()
     assert 3 <= len(kept)
     assert not list(tmp_path.glob("profiles.*"))
-    program(*flags)
+    succeeded(PROGRAM, *flags)
     assert jobs.read_text().splitlines()[: len(kept) - 1] == kept[:-1]
 
 

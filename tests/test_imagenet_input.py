@@ -1,7 +1,5 @@
 """Pictures of ImageNet: crops, order, and where they come from."""
 
-import time
-
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -115,10 +113,8 @@ def test_the_order_does_not_follow_the_global_seed():
 
 
 def test_a_folder_without_data_says_what_is_expected_where(tmp_path):
-    start = time.perf_counter()
     with pytest.raises(FileNotFoundError) as error:
         source.find(str(tmp_path))
-    assert time.perf_counter() - start < 1
     text = str(error.value)
     for words in (
         "Put ILSVRC2012_img_train.tar and ILSVRC2012_img_val.tar",

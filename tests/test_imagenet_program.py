@@ -2,7 +2,6 @@
 
 import json
 import signal
-import subprocess
 import sys
 import time
 
@@ -10,11 +9,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tests import imagenet_data
-from tests.worker_processes import environment, run_two
+from tests import imagenet_data, programs
+from tests.worker_processes import run_two
 from training.imagenet import files, source
 
-STEPS = 6
+PROGRAM, STEPS = "training.evaluate_imagenet", 6
 
 
 @pytest.fixture(scope="module")
@@ -22,25 +21,21 @@ def data_dir(tmp_path_factory):
     return imagenet_data.prepare(tmp_path_factory.mktemp("data"))
 
 
-def command(data_dir, out, *more):
+def flags(data_dir, out, *more):
     return [
-        sys.executable, "-m", "training.evaluate_imagenet",
         "--model=mobilenet_quarter", "--image_size=32", "--batch_size=4",
         f"--data_dir={data_dir}", f"--out={out}", f"--steps={STEPS}", *more,
     ]  # fmt: skip
 
 
-def program(*arguments, fails=False, **more):
-    """What it printed; of one that fails, what it said."""
-    done = subprocess.run(
-        command(*arguments),
-        env=environment(**more),
-        capture_output=True,
-        text=True,
-        timeout=900,
-    )
-    assert (done.returncode != 0) == fails, done.stderr[-3000:]
-    return done.stdout + (done.stderr if fails else "")
+def program(*arguments):
+    """What it printed."""
+    return programs.succeeded(PROGRAM, *flags(*arguments))
+
+
+def refused(*arguments):
+    """What it said before it failed."""
+    return programs.refused(PROGRAM, *flags(*arguments))
 
 
 def ending(out):
@@ -104,41 +99,39 @@ def test_a_run_in_two_parts_ends_as_a_whole_one(whole, data_dir, tmp_path):
     before = (tmp_path / "train.csv").read_text()
     program(data_dir, tmp_path)
     assert (tmp_path / "train.csv").read_text() == before
-    said = program(data_dir, tmp_path, "--seed=1", fails=True)
+    said = refused(data_dir, tmp_path, "--seed=1")
     assert "`seed` must be 0, as in" in said
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
-def test_a_run_that_was_stopped_goes_on_exactly(data_dir, tmp_path, number):
-    adam = ["--optimizer=adam", "--steps=400", "--save_every=20"]
-    out = tmp_path / "stopped"
-    running = subprocess.Popen(
-        command(data_dir, out, *adam),
-        env=environment(),
-        stderr=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-    )
-    try:
+def stop(number, arguments, out, after: int) -> int:
+    """Sends a signal after some steps; returns the number of steps taken."""
+    with programs.Program(PROGRAM, *arguments) as running:
         end = time.monotonic() + 300
-        while time.monotonic() < end:
-            if len(files.read_curve(out / "train.csv")) >= 30:
-                break
+        while len(files.read_curve(out / "train.csv")) < after:
+            assert running.poll() is None, running.so_far().stderr[-3000:]
+            assert time.monotonic() < end
             time.sleep(0.02)
-        running.send_signal(number)
-        code = running.wait(timeout=60)
-    finally:
-        running.kill()
-        running.wait()
-    assert code == (0 if number == signal.SIGTERM else -number)
-    taken = len(losses(out))
-    assert 30 <= taken < 400
+        running.signal(number)
+        done = running.wait(60)
+    assert done.returncode == (0 if number == signal.SIGTERM else -number)
     steps = [int(row["step"]) for row in files.read_curve(out / "train.csv")]
-    assert steps == list(range(1, taken + 1))
-    more = [*adam[:1], "--steps=420", adam[2]]
-    program(data_dir, out, *more)
-    program(data_dir, tmp_path / "whole", *more)
-    same(tmp_path / "whole", out)
+    assert steps == list(range(1, len(steps) + 1))
+    return len(steps)
+
+
+@pytest.mark.slow
+def test_a_run_that_was_stopped_goes_on_exactly(data_dir, tmp_path):
+    """Killed, gone on with, ended by SIGTERM, and gone on with."""
+    out, whole = tmp_path / "stopped", tmp_path / "whole"
+    adam = ["--optimizer=adam", "--save_every=20"]
+    long = flags(data_dir, out, *adam, "--steps=1000")
+    killed = stop(signal.SIGKILL, long, out, 30)
+    ended = stop(signal.SIGTERM, long, out, killed + 10)
+    assert 30 <= killed < ended < 1000
+    last = f"--steps={ended + 10}"
+    program(data_dir, out, *adam, last)
+    program(data_dir, whole, *adam, last)
+    same(whole, out)
 
 
 @pytest.mark.slow
@@ -151,7 +144,8 @@ def test_half_precision_trains(data_dir, tmp_path):
 @pytest.mark.slow
 def test_two_workers_train_and_one_goes_on(data_dir, tmp_path):
     out = tmp_path / "run"
-    run_two(command(data_dir, out, "--steps=3", "--validate_every=2"), tmp_path)
+    given = flags(data_dir, out, "--steps=3", "--validate_every=2")
+    run_two([sys.executable, "-m", PROGRAM, *given], tmp_path)
     figures = json.loads((out / "figures.json").read_text())
     assert figures["replicas"] == 2 and figures["steps"] == 3
     assert len(losses(out)) == 3 and np.isfinite(losses(out)).all()
@@ -177,7 +171,7 @@ def test_bad_input_is_named(data_dir, tmp_path):
         ("--strategy=multi_worker", "TF_CONFIG"),
         ("--image_size=8", "at least 32"),
     ):
-        said = program(data_dir, tmp_path / "run", flag, fails=True)
+        said = refused(data_dir, tmp_path / "run", flag)
         assert words in said, said[-2000:]
         assert "Traceback" not in said
     assert not (tmp_path / "run" / "train.csv").exists()

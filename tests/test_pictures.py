@@ -1,7 +1,6 @@
 """Pictures by name: prepared folders, and what is said without them."""
 
 import sys
-import time
 
 import numpy as np
 import pytest
@@ -56,13 +55,11 @@ def test_the_newest_version_is_taken(tmp_path):
     assert pictures.prepared("mnist", tmp_path).name == "3.0.10"
 
 
-def test_missing_data_are_told_at_once(tmp_path):
-    start = time.perf_counter()
+def test_missing_data_are_named(tmp_path):
     with pytest.raises(
         FileNotFoundError, match="tfds build cifar10 --data_dir"
     ):
         pictures.load("cifar10", data_dir=tmp_path)
-    assert time.perf_counter() - start < 1.0
 
 
 def test_a_missing_package_is_named(tmp_path, monkeypatch):

@@ -1,43 +1,32 @@
 """Several replicas, in processes of their own."""
 
 import json
-import subprocess
 import sys
 
 import pytest
 import tensorflow as tf
 
-from tests import replica_worker
+from tests import programs, replica_worker
 from tests.reference_pair import weights_file
-from tests.worker_processes import ROOT, environment, run_two
+from tests.worker_processes import run_two
 from training import replicas
 
 
-def run_cases(marker, file="replica_cases"):
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-m", marker,
-         "-p", "no:cacheprovider", f"tests/{file}.py"],
-        cwd=ROOT,
-        env=environment(),
-        capture_output=True,
-        text=True,
-        timeout=1800,
+def run_cases(marker):
+    """In a process, since devices are divided before anything is computed."""
+    programs.succeeded(
+        "pytest", "-q", "-m", marker, "-n0", "-p", "no:cacheprovider",
+        "tests/replica_cases.py", "tests/replica_guard_cases.py",
     )  # fmt: skip
-    assert done.returncode == 0, done.stdout + done.stderr[-2000:]
 
 
 def test_under_two_mirrored_replicas():
     run_cases("not slow")
 
 
-def test_the_guard_under_two_mirrored_replicas():
-    run_cases("not slow", "replica_guard_cases")
-
-
 @pytest.mark.slow
-@pytest.mark.parametrize("file", ["replica_cases", "replica_guard_cases"])
-def test_whole_runs_under_two_mirrored_replicas(file):
-    run_cases("slow", file)
+def test_whole_runs_under_two_mirrored_replicas():
+    run_cases("slow")
 
 
 @pytest.mark.slow

@@ -69,6 +69,12 @@ JOB_NAME = flags.DEFINE_string(
 TASK_INDEX = flags.DEFINE_integer(
     "task_index", 0, "Of this process in its job.", lower_bound=0
 )
+PATIENCE = flags.DEFINE_float(
+    "patience",
+    45.0,
+    "Seconds until a server of the cluster that is missing is an error.",
+    lower_bound=0.0,
+)
 MAX_STALENESS = flags.DEFINE_integer(
     "max_staleness",
     None,
@@ -216,7 +222,7 @@ def train_in_cluster():
             server.start(found, CORES.value).join()
         threads = cluster.inter_op_threads(found)
         tf.config.threading.set_inter_op_parallelism_threads(threads)
-        coordinator = cluster.connect(found)
+        coordinator = cluster.connect(found, PATIENCE.value)
     except cluster.ClusterError as error:
         sys.exit(f"The cluster does not work. {error}")
     workers = len(found.cluster_spec().task_indices("worker"))

@@ -18,9 +18,6 @@ from hrnn_opt.version import __version__
 
 JOBS = ("chief", "ps", "worker")
 
-PATIENCE = 45.0
-"""Seconds until what is missing in a cluster is an error."""
-
 AGAIN = 75
 """Exit status of a chief that another start can help (EX_TEMPFAIL)."""
 
@@ -149,7 +146,7 @@ def listens(address: str, seconds: float = 1.0) -> bool:
     return True
 
 
-def await_servers(found, seconds: float = PATIENCE):
+def await_servers(found, seconds: float):
     """Waits until all servers listen.
 
     Raises:
@@ -236,16 +233,23 @@ def deadline(seconds: float, what: str):
         timer.cancel()
 
 
-def connect(found) -> tf.distribute.coordinator.ClusterCoordinator:
+def connect(
+    found, patience: float
+) -> tf.distribute.coordinator.ClusterCoordinator:
     """The chief's connection to all servers.
+
+    Args:
+        found: the cluster's resolver.
+        patience: seconds until a server that is missing, or does not answer,
+            is an error.
 
     Raises:
         ClusterError: a server is missing, or runs something else.
     """
     # A call to a dead worker fails, instead of waiting for it.
     os.environ["GRPC_FAIL_FAST"] = "use_caller"
-    await_servers(found)
-    with deadline(PATIENCE, "Connecting to the cluster"):
+    await_servers(found, patience)
+    with deadline(patience, "Connecting to the cluster"):
         strategy = tf.distribute.ParameterServerStrategy(found)
         coordinator = tf.distribute.coordinator.ClusterCoordinator(strategy)
         check_versions(found)

@@ -1,0 +1,31 @@
+"""Memory that training takes, and its forecast; run by `test_estimate.py`.
+
+`python -m tests.forecast_case hrnn` (or `adam`) prints both, in bytes.
+"""
+
+import sys
+
+import keras
+import numpy as np
+
+import hrnn_opt
+from training.common.memory import Peak
+
+
+def main(name: str):
+    """Trains a small ConvNet for an epoch."""
+    model = keras.applications.MobileNetV2(
+        weights=None, input_shape=(32, 32, 3), classes=10, alpha=0.35
+    )
+    optimizer = hrnn_opt.HierarchicalRNN() if name == "hrnn" else "adam"
+    model.compile(optimizer, "mse")
+    x, y = np.ones((48, 32, 32, 3), "float32"), np.ones((48, 10), "float32")
+    with Peak() as peak:
+        model.fit(x, y, batch_size=8, verbose=0)
+    print(1e6 * peak.megabytes)
+    told = hrnn_opt.estimate(model, hrnn_opt.HierarchicalRNN(), seconds=0.01)
+    print(told.peak_bytes + told.held_bytes - told.adam_slot_bytes)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
