@@ -8,9 +8,25 @@ import keras
 import pytest
 
 
+LONG = (
+    "test_backends",
+    "test_cluster_programs",
+    "test_imagenet_program",
+    "test_meta_programs",
+    "test_figure_programs",
+    "test_guard",
+    "test_chunks",
+)
+"""Files that take minutes: they begin first, so that no process ends alone."""
+
+
 def pytest_configure(config):
     """Compiled programs are kept for this session alone, never the user's."""
     os.environ.pop("TF_XLA_FLAGS", None)
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        # Processes share the cores, also with the programs that they start.
+        os.environ.setdefault("OMP_NUM_THREADS", "1")
+        os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
     if not hasattr(config, "workerinput"):
         os.environ["HRNN_OPT_CACHE"] = tempfile.mkdtemp(prefix="hrnn-opt-xla-")
 
@@ -19,6 +35,12 @@ def pytest_unconfigure(config):
     """The folder goes; processes of pytest-xdist have shared it."""
     if not hasattr(config, "workerinput"):
         shutil.rmtree(os.environ.pop("HRNN_OPT_CACHE"), ignore_errors=True)
+
+
+def pytest_collection_modifyitems(items):
+    """Long files first; each goes to one process as a whole."""
+    place = {name: number for number, name in enumerate(LONG)}
+    items.sort(key=lambda item: place.get(item.path.stem, len(LONG)))
 
 
 @pytest.fixture(autouse=True, scope="session")
