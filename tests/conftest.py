@@ -7,7 +7,6 @@ import tempfile
 import keras
 import pytest
 
-
 LONG = (
     "test_backends",
     "test_cluster_programs",
