@@ -3,12 +3,11 @@
 import dataclasses
 import json
 import pathlib
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 
+from tests.programs import refused
 from training.common import checkpoints, old_names
 from training.engine.config import MetaConfig
 from training.runs import folder
@@ -71,15 +70,8 @@ def test_runs_that_were_shipped_are_read(name):
 
 
 def test_an_old_flag_is_refused_and_the_new_one_named(tmp_path):
-    done = subprocess.run(
-        [
-            sys.executable, "-m", "training.meta_train",
-            f"--train_dir={tmp_path / 'new'}", "--calm=0.1",
-        ],
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )  # fmt: skip
-    assert done.returncode
-    assert "Use --long_step_penalty instead of --calm" in done.stderr
+    said = refused(
+        "training.meta_train", f"--train_dir={tmp_path / 'new'}", "--calm=0.1"
+    )
+    assert "Use --long_step_penalty instead of --calm" in said
     assert not (tmp_path / "new").exists()
