@@ -27,7 +27,7 @@ SETTINGS = {
     "first_mean_unrolls": 2.0,
 }  # fmt: skip
 FLAGS = [
-    f"--rows={ROWS}", "--evaluate_seconds=0",
+    f"--rows={ROWS}", "--evaluate_seconds=0", "--patience=180",
     *(f"--{name}={value}" for name, value in SETTINGS.items()),
 ]  # fmt: skip
 
@@ -174,7 +174,7 @@ def test_workers_that_are_killed(tmp_path, cache):
         # The last line of cluster.csv counts those that answer.
         program.until(lambda: all(map(cluster.listens, program.workers())))
         program.signal(signal.SIGTERM)
-        result = program.result(60)
+        result = program.result(180)
         text = program.text()
     assert text.count("starting it again") >= KILLS
     assert gone(processes)
@@ -226,7 +226,7 @@ def chief_alone(folder, cache, spec, patience=2):
         folder, cache, "--strategy=parameter_server", "--job_name=chief",
         f"--cluster_spec={json.dumps(spec)}", f"--patience={patience}",
     ) as program:  # fmt: skip
-        done = program.wait(120)
+        done = program.wait(300)
     return done.returncode, done.said
 
 
@@ -269,9 +269,9 @@ def test_a_server_of_another_version_is_an_error(tmp_path, cache):
 
     with server("ps"), server("worker"):
         found = cluster.resolver(json.dumps(spec), "chief", 0)
-        cluster.await_servers(found, 60)
+        cluster.await_servers(found, 180)
         card = cluster.card_path("worker", 0, spec["worker"][0])
         card.write_text(json.dumps(cluster.versions() | {"rule": 1}))
-        status, text = chief_alone(tmp_path / "run", cache, spec, 45)
+        status, text = chief_alone(tmp_path / "run", cache, spec, 180)
     assert status == 1 and "worker 0 at" in text
     assert "'rule': 1" in text
