@@ -17,12 +17,11 @@ from tqdm import tqdm
 
 import problems
 from training.common import compilation_cache, old_names
-from training.runs import local, loop, folder as run_folder
 from training.engine.compiled import keep_graphs_as_traced
 from training.engine.config import MetaConfig
 from training.rules.hierarchical import Hierarchical
 from training.runs import folder as run_folder
-from training.runs import local
+from training.runs import local, loop
 from training.runs.folder import RunFolder
 
 TRAIN_DIR = flags.DEFINE_string("train_dir", None, "Folder of the run.")
