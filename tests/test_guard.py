@@ -79,7 +79,7 @@ def test_unbroken_run_is_the_same(path, jit_compile):
 
 
 def test_good_point_is_one_interval_back():
-    model = new("pretrained", guard=True)
+    model = new("paper", guard=True)
     points = []
     for k in range(12):
         train(model, [k])
