@@ -258,7 +258,7 @@ def test_back_from_beyond_a_cliff(exploding):
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, 1e3])
 def test_loss_decides(bad):
-    model = new("pretrained", guard=True)
+    model = new("paper", guard=True)
     optimizer = model.optimizer
     for k in range(8):
         train(model, [k])
