@@ -39,6 +39,8 @@ def kept(folder: pathlib.Path) -> bool:
 
 def main(folder: pathlib.Path):
     """Programs last, each in its own process, since their flags may clash."""
+    # What libraries change when they are first imported is not ours.
+    importlib.import_module("keras")
     others = [module(path) for path in FILES]
     found = changing(name for name in others if name not in PROGRAMS)
     for name in PROGRAMS:

@@ -50,9 +50,7 @@ class Results:
     def __init__(self, folder):
         self.folder = folder
         # Of a seed with which every tensor moves visibly.
-        self.weights = weights_file(
-            folder, 3, negligible=0.01, length_unit=0.5
-        )
+        self.weights = weights_file(folder, 3, negligible=0.01, length_unit=0.5)
         self.get = functools.cache(self._get)
 
     def _get(self, backend, *flags):
