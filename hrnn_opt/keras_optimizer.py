@@ -20,7 +20,7 @@ from hrnn_opt.weights_resolver import resolve, why_not_loadable
 
 LEARNING_RATE = 0.003
 """Chosen on the practice suite: from 0.01 a deep tanh network is dead before
-the rule has found its step length; what is too short grows by a fifth a step."""
+the rule has found its step length; a step that is too short grows fast."""
 
 
 @keras.saving.register_keras_serializable(package="hrnn_opt")

@@ -1,7 +1,5 @@
 """A run of meta-training: its optimizer, its pool, stopping and going on."""
 
-import dataclasses
-
 import keras
 import numpy as np
 import pytest

@@ -1,11 +1,12 @@
 """Inputs that are drawn anew at every step: rows never repeat."""
 
 import dataclasses
-import math
 
 import tensorflow as tf
 
 from problems import draws
+
+NO_FLOOR = -1e30
 
 LATENT = 32
 """Random signs that an input is a mixture of, at least: 2^32 different rows."""
@@ -58,7 +59,7 @@ class Correlated:
         return {
             "mix": size * mix,
             "mean": size * mean,
-            "floor": tf.where(rectified, 0.0, -math.inf),
+            "floor": tf.where(rectified, 0.0, NO_FLOOR),
         }
 
     def sample(self, data, seed, rows: int):
