@@ -3,6 +3,7 @@
 import pathlib
 
 import numpy as np
+from matplotlib import ticker
 
 from training.common import output
 from training.evaluation.practice.contenders import ADAM, COSINE
@@ -50,6 +51,9 @@ def _frame(axes, one, own, rates):
     high = max(run.losses[0] for run in best)
     # A loss far above the first one is seen to leave the panel.
     axes.set_ylim(0.8 * low, 2 * high)
+    # Few panels span a decade: powers of ten alone would leave them bare.
+    axes.yaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
+    axes.yaxis.set_major_formatter("{x:g}")
     axes.yaxis.set_minor_formatter("")
     axes.tick_params(labelsize=7)
     axes.grid(True, alpha=0.2)
