@@ -114,6 +114,6 @@ def test_defeats_in_profiles():
         "Profiles, a: the target is not reached in 30 steps; Adam, best takes "
         "30.",
         "Profiles, b: 20 steps to the target, Adam, best 10.",
-        "Profiles: by wall-clock time it is number 2 of 2.",
+        "Profiles: ranked by wall-clock time it is number 2 of 2.",
     ]
     assert text.index("| Adam, best | 0.90") < text.index("| HierarchicalRNN |")

@@ -53,7 +53,8 @@ def figure_2(n: dict) -> tuple[str, list]:
     return (
         f"Steps of {n['problems']:,} problems with the lengths of section 4.4: "
         f"mean {n['mean']:,.0f} (expected {n['mean_by_section_4_4']:,.0f}), "
-        f"median {median:,.0f}, tenths beyond {low:,.0f} and {high:,.0f}.",
+        f"median {median:,.0f}. A tenth have fewer than {low:,.0f} steps, a "
+        f"tenth more than {high:,.0f}.",
         [],
     )
 
@@ -65,18 +66,18 @@ def figure_3(n: dict) -> tuple[str, list]:
         made = n["meta_training"][kind]["iterations"]
         word = "beats" if found["beats_sgd"] else "does **not** beat"
         checks.append(
-            f"The one of the sigmoid {kind} ({made} meta-iterations) {word} "
-            f"the best SGD on its own problem after {n['horizon']} steps: "
+            f"The one trained on the sigmoid {kind} ({made} meta-iterations) "
+            f"{word} the best SGD there after {n['horizon']} steps: "
             f"{number(found['lstm'])} against {number(found['best_sgd'])}."
         )
     return (
         "MNIST, 256 pictures of 7 x 7 pixels for the MLPs and 14 x 14 for the "
         "ConvNets. Two coordinate-wise LSTM optimizers (Andrychowicz et al., "
-        f"2016) were meta-trained here for {n['budget']:g} s each; the weights "
-        "`wide` have seen small networks, too, but on synthetic data only. "
-        f"{' '.join(checks)} Then ReLUs, and {n['steps']} steps; median loss "
-        f"of {n['instances']} held-out instances:\n\n"
-        + _losses(n["final"], "MNIST"),
+        f"2016) were meta-trained here for {n['budget']:g} s each. The weights "
+        "`wide` have seen small networks as well, but on synthetic data only. "
+        f"{' '.join(checks)} The table extends this to {n['steps']} steps and "
+        f"to networks of ReLUs; median loss of {n['instances']} held-out "
+        "instances:\n\n" + _losses(n["final"], "MNIST"),
         _behind(n["final"], f"Figure 3, {n['steps']} steps"),
     )
 
@@ -84,9 +85,9 @@ def figure_3(n: dict) -> tuple[str, list]:
 def figure_4(n: dict) -> tuple[str, list]:
     """The corpus."""
     return (
-        "Held-out draws of three rows of the corpus, chosen beforehand; "
-        f"median loss of {n['instances']} after {n['steps']} steps:\n\n"
-        + _losses(n["final"], "row"),
+        "Held-out draws of three rows of the corpus, which were chosen in "
+        f"advance; median loss of {n['instances']} draws after {n['steps']} "
+        "steps:\n\n" + _losses(n["final"], "row"),
         _behind(n["final"], "Figure 4"),
     )
 
@@ -104,7 +105,7 @@ def figure_5(n: dict) -> tuple[str, list]:
     }
     return (
         f"Median loss of {n['instances']} random quadratics after {n['steps']} "
-        "steps, by initial learning rate, and how many decades lie between "
+        "steps, by initial learning rate, and the number of decades between "
         "the best and the worst:\n\n"
         + markdown(["optimizer", *rates, "decades"], rows),
         _behind(finals, "Figure 5"),
@@ -126,16 +127,16 @@ def figure_6(n: dict) -> tuple[str, list]:
         f"MNIST ConvNet, loss after {n['steps']} steps. Each variant was "
         f"meta-trained once from scratch for {n['budget']:g} s on "
         f"{', '.join(n['rows'])}, so this says little about a full "
-        f"meta-training. Range of {n['seeds']} seeds; where it overlaps that "
-        "of the full rule nothing is ranked:\n\n"
+        f"meta-training. The range is that of {n['seeds']} seeds; where it "
+        "overlaps that of the full rule, no order is claimed:\n\n"
         + markdown(
             ["variant", "meta-iterations", "median", "range", "against full"],
             rows,
         )
         + left,
         [
-            f"Figure 6: without a feature it does better at this budget: "
-            f"{', '.join(better)}."
+            "Figure 6: these variants do better than the full rule at this "
+            f"budget: {', '.join(better)}."
         ]
         if better
         else [],
@@ -152,10 +153,10 @@ def figure_7(n: dict) -> tuple[str, list]:
         for k, batch in enumerate(n["batches"])
     ]  # fmt: skip
     return (
-        "Milliseconds of a gradient and update, a ConvNet of two layers, one "
-        "core:\n\n" + markdown(["batch", *names, "ratio to Adam"], rows),
+        "Milliseconds for a gradient and an update of a ConvNet of two layers, "
+        "one core:\n\n" + markdown(["batch", *names, "ratio to Adam"], rows),
         [
-            f"Figure 7: a step takes {first:.1f} times Adam's with "
+            f"Figure 7: a step takes {first:.1f} times as long as Adam's with "
             f"{n['batches'][0]} picture, {last:.1f} times with "
             f"{n['batches'][-1]}."
         ],
@@ -207,16 +208,18 @@ def profiles(n: dict) -> tuple[str, list]:
         s > n["score_seconds"][OWN] for s in n["score_seconds"].values()
     )
     behind.append(
-        f"Profiles: by wall-clock time it is number {place} of {len(names)}."
+        f"Profiles: ranked by wall-clock time it is number {place} of "
+        f"{len(names)}."
     )
     return (
         f"Time to the final loss of the best tuned Adam ({n['steps']} steps, "
-        f"{len(tasks)} tasks, {n['seeds']} seeds); rivals at the best rate of "
-        "a grid of six, found with seed 0, and at Keras's default. Score: "
-        "mean height of the profile between 1 and 4. Times are those of a "
-        "machine shared with other work: steps are the firmer figures.\n\n"
+        f"{len(tasks)} tasks, {n['seeds']} seeds). The rivals run at the best "
+        "rate of a grid of six, found with seed 0, and at Keras's default. The "
+        "score is the mean height of the profile between 1 and 4. Times were "
+        "taken on a machine shared with other work, so steps are the more "
+        "reliable numbers.\n\n"
         + markdown(["optimizer", "score, steps", "score, time"], rows)
-        + "\n\nSteps to the target, median (range) of seeds, - is never:\n\n"
+        + "\n\nSteps to the target, median (range) of seeds; - means never:\n\n"
         + markdown(["task", "target", *columns], steps),
         behind,
     )

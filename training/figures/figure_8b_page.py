@@ -35,9 +35,10 @@ def caption(path: pathlib.Path) -> tuple[str, list]:
                 f"{last[winner]:.2f}."
             )
     return (
-        "ImageNet architectures from scratch, training loss (the last one is "
-        f"the median of {LAST} lines). A miniature data set and few steps: it "
-        "shows that the programs run, not who wins.\n\n"
+        'Training loss of ImageNet architectures from scratch ("last" is the '
+        f"median of the last {LAST} lines). With a miniature data set and few "
+        "steps this shows that the programs run, not which optimizer is "
+        "better.\n\n"
         + markdown(["model", "optimizer", "steps", "first", "last"], rows),
         behind,
     )
