@@ -4,7 +4,7 @@ from hrnn_opt.keras_optimizer import HierarchicalRNN
 
 
 def learned_optimizers(model) -> list[HierarchicalRNN]:
-    """Those of a model, also inside optimizers that wrap others."""
+    """The learned optimizers of a model, also those inside other optimizers."""
     found, open_ = [], [getattr(model, "optimizer", None)]
     while open_:
         optimizer = open_.pop()

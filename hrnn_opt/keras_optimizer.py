@@ -51,8 +51,8 @@ class HierarchicalRNN(Attended, keras.optimizers.Optimizer):
             random ones: for meta-training), or the path of a weights file.
         config: a `RuleConfig`; a weights file brings its own, which this must
             then equal.
-        seed: of the fresh meta-parameters, only used with `weights=None`; None
-            draws one, which `get_config` then tells.
+        seed: seed of the fresh meta-parameters, only used with `weights=None`;
+            None draws one, which `get_config` then tells.
         guard: whether to go back to the last good point, and on with
             RMSProp-like steps, when the learned rule fails (see
             `hrnn_opt.model.guard`). Add `hrnn_opt.callbacks.Guard()` to `fit`,
@@ -60,7 +60,7 @@ class HierarchicalRNN(Attended, keras.optimizers.Optimizer):
         state_dtype: what the parameters' state is kept in: "float32", or
             "bfloat16", which halves its bytes. All is computed in float32 and
             rounded at random, repeatably (see `hrnn_opt.model.rounding`).
-        name: of the optimizer.
+        name: name of the optimizer.
         **kwargs: every base argument of `keras.optimizers.Optimizer`:
             `weight_decay`, `clipnorm`, `clipvalue`, `global_clipnorm`,
             `use_ema`, `ema_momentum`, `ema_overwrite_frequency`,

@@ -51,10 +51,10 @@ def check(
 
     Args:
         store: what a saved file holds for this optimizer.
-        name: of the optimizer, for messages.
-        config: of the optimizer.
-        variables: of the optimizer, in order.
-        state_dtype: of the optimizer.
+        name: name of the optimizer, for messages.
+        config: config of the optimizer.
+        variables: variables of the optimizer, in order.
+        state_dtype: state dtype of the optimizer.
 
     Returns:
         False, after a warning, for the state of a different optimizer or of an

@@ -16,7 +16,7 @@ from hrnn_opt.rule.products import from_vector
 
 
 class Statistics(NamedTuple):
-    """Of each of a model's T tensors: arrays [T]; NaN for an empty one."""
+    """Statistics of a model's T tensors: arrays [T]; NaN for an empty one."""
 
     step_length: np.ndarray | None  # mean of log10(unit lr exp(eta_bar))
     step_length_spread: np.ndarray | None  # its standard deviation

@@ -15,7 +15,7 @@ def resolve(name, config, seed):
     Args:
         name: `weights` of `HierarchicalRNN`.
         config: a `RuleConfig`, its fields as a dict, or None.
-        seed: of fresh meta-parameters, or None.
+        seed: seed of fresh meta-parameters, or None.
 
     Returns:
         Config, flat meta-parameters, sha256 (None for fresh ones) and seed.

@@ -107,8 +107,8 @@ class Function2D(Family):
     """A function of the plane, from a random point of its usual domain.
 
     Args:
-        name: of the function.
-        function: of x and y, [B] each; never negative.
+        name: name of the function.
+        function: a function of x and y, [B] each; never negative.
         low: lower corner of the usual domain, where instances start.
         high: its upper corner.
         minimiser: a point where the function is zero.

@@ -21,12 +21,12 @@ class Sum(Family):
 
     @property
     def name(self):
-        """Of all parts."""
+        """Names of all parts."""
         return "+".join(part.name for part in self.parts)
 
     @property
     def shapes(self):
-        """Of all parts."""
+        """Shapes of all parts."""
         return tuple(itertools.chain(*(part.shapes for part in self.parts)))
 
     @property
@@ -117,7 +117,7 @@ class Choice(Family):
 
     Args:
         parts: the families, full-batch and without noise.
-        name: of the whole.
+        name: name of the choice as a family.
     """
 
     parts: tuple
@@ -138,7 +138,7 @@ class Choice(Family):
 
     @property
     def shapes(self):
-        """Those of each."""
+        """The shapes that all parts have."""
         return self.parts[0].shapes
 
     @property
@@ -157,13 +157,13 @@ class Choice(Family):
         }
 
     def start(self, data):
-        """That of the chosen family."""
+        """The start of the chosen family."""
         return self._select(
             data, [part.start(own) for part, own in self._pairs(data)]
         )
 
     def argmin(self, data):
-        """That of the chosen family, where all are known."""
+        """The minimizer of the chosen family, where all are known."""
         points = [part.argmin(own) for part, own in self._pairs(data)]
         return None if None in points else self._select(data, points)
 
@@ -184,7 +184,7 @@ class Choice(Family):
         return zip(self.parts, data["parts"], strict=True)
 
     def _select(self, data, points):
-        """Of the families' parameters, the chosen one's."""
+        """The parameters of the chosen family."""
         result = points[0]
         for k, point in enumerate(points[1:], 1):
             chosen = data["choice"] == k

@@ -43,7 +43,7 @@ class Quadratic(VectorFamily):
 
     @property
     def name(self):
-        """With the dimension."""
+        """The name, with the dimension."""
         return f"quadratic_{self.dim}"
 
     def draw(self, seed, count):
@@ -154,7 +154,7 @@ class LogisticRegression(DataSet):
         return data_set(seeds[8], x, y, (w, b))
 
     def losses(self, params, x, y):
-        """Of every point, [B, rows]."""
+        """Losses of every point, [B, rows]."""
         w, b = params
         return tf.nn.softplus(-y * (tf.linalg.matvec(x, w) + b[:, None]))
 
@@ -216,6 +216,6 @@ class SoftmaxRegression(DataSet):
         return data_set(seeds[4], x, y, (w, b))
 
     def losses(self, params, x, y):
-        """Of every point, [B, rows]."""
+        """Losses of every point, [B, rows]."""
         w, b = params
         return cross_entropy(x @ w + b[:, None, :], y)

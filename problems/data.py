@@ -19,7 +19,7 @@ def digits(seed: int = 0) -> Split:
     """scikit-learn's 1,797 handwritten digits of 8 x 8 pixels.
 
     Args:
-        seed: of the shuffle before a fifth is set aside as the test part.
+        seed: seed of the shuffle before a fifth is set aside as the test part.
     """
     bunch = load_digits()
     order = np.random.default_rng(seed).permutation(len(bunch.target))

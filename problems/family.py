@@ -19,7 +19,7 @@ class Family:
 
     Attributes:
         name: in the registry.
-        shapes: of the parameters' tensors, without the leading B.
+        shapes: shapes of the parameters' tensors, without the leading B.
         minimum: the infimum of `full_loss`, None if it is not known.
         minibatched: `loss` sees part of the data.
         noisy: `loss_and_gradient` differs from that of `full_loss`, be it by
@@ -60,8 +60,8 @@ class Family:
         """What is random in one step: minibatches, noise, masks.
 
         Args:
-            data: of the instances.
-            seed: of a run.
+            data: data of the instances.
+            seed: seed of a run.
             step: its number in the run.
         """
         del data, seed, step

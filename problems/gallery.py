@@ -88,8 +88,8 @@ def lines(family: Family, seed: int, at_minimum: bool, count: int = LINES):
     """The loss along a random line through a point, for `count` instances.
 
     Args:
-        family: of any number of parameters.
-        seed: of the instances and of the lines.
+        family: a family with any number of parameters.
+        seed: seed of the instances and of the lines.
         at_minimum: the point is the minimiser where it is known; otherwise it
             is the start.
         count: number of instances.
@@ -243,7 +243,7 @@ def main(argv):
 def run():
     """The command; flags are defined here, so that importing defines none."""
     flags.DEFINE_string("out", None, "Folder for the pictures.", required=True)
-    flags.DEFINE_integer("seed", 0, "Of instances and lines.")
+    flags.DEFINE_integer("seed", 0, "Seed of instances and lines.")
     app.run(main)
 
 

@@ -19,7 +19,7 @@ class MatrixFactorization(Family):
 
     Args:
         size: rows and columns of A.
-        rank: of A.
+        rank: rank of A.
     """
 
     size: int = 10

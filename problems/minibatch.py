@@ -18,7 +18,7 @@ def batch_sizes(seed, count: int):
 
 
 PASSES = 4
-"""Of so many runs one draws its minibatches anew at every step."""
+"""One run in so many draws its minibatches anew at every step."""
 
 STRIDES = (1, 7, 11, 13, 17, 19, 23, 29, 31, 37, 41, 43)
 
@@ -35,10 +35,10 @@ def in_turn(seed, step, sizes, rows: int):
     one where rows are exchangeable.
 
     Args:
-        seed: of a run.
+        seed: seed of a run.
         step: its number in the run.
         sizes: minibatch size of each instance, [B], at most `rows`.
-        rows: of each data set.
+        rows: number of rows of each data set.
 
     Returns:
         Dict of `rows` [B, width] to gather, the same width for all since
@@ -81,7 +81,7 @@ class DataSet(Family):
     noisy = True
 
     def losses(self, params, x, y):
-        """Of every row, [B, rows]."""
+        """Losses of every row, [B, rows]."""
         raise NotImplementedError(
             f"{type(self).__name__} must define `losses`."
         )

@@ -25,7 +25,7 @@ def minimize(
         family: to draw the instance from.
         optimizer: not built yet.
         steps: number of steps.
-        seed: of the instance and of everything random in the steps.
+        seed: seed of the instance and of everything random in the steps.
     """
     drawn, stepping = draws.split(seed, 2)
     problem = family.instances(drawn, 1)

@@ -27,17 +27,17 @@ class Wrapper(Family):
 
     @property
     def name(self):
-        """Of the transform and of what it is applied to."""
+        """Names of the transform and of what it is applied to."""
         return f"{self.prefix}({self.inner.name})"
 
     @property
     def shapes(self):
-        """Those of the wrapped family."""
+        """The shapes of the wrapped family."""
         return self.inner.shapes
 
     @property
     def minimum(self):
-        """That of the wrapped family."""
+        """The minimum of the wrapped family."""
         return self.inner.minimum
 
     @property
@@ -86,7 +86,7 @@ class Wrapper(Family):
 
 
 def _noise_seeds(family, seed, step):
-    """Of the wrapped family's run, and of each tensor's numbers in a step."""
+    """Seeds of the wrapped family's run and of each tensor's numbers."""
     first, *others = draws.split(seed, 1 + len(family.shapes))
     return first, *(draws.fold(one, step) for one in others)
 

@@ -103,7 +103,7 @@ DRAW_STEPS = flags.DEFINE_list(
 
 
 def selected(names) -> list:
-    """Those that --only leaves.
+    """The names that --only leaves.
 
     Raises:
         app.UsageError: none.

@@ -42,25 +42,27 @@ LEARNING_RATE = flags.DEFINE_float(
     lower_bound=0.0,
 )  # fmt: skip
 DATA_DIR = flags.DEFINE_string(
-    "data_dir", None, "Of tensorflow-datasets (default: $TFDS_DATA_DIR, or its "
-    "own).",
+    "data_dir", None, "Folder of tensorflow-datasets (default: $TFDS_DATA_DIR, "
+    "or its own).",
 )  # fmt: skip
 OUT = flags.DEFINE_string("out", None, "Folder of the run.")
-STEPS = flags.DEFINE_integer("steps", 100, "Of the whole run.", lower_bound=1)
+STEPS = flags.DEFINE_integer(
+    "steps", 100, "Steps of the whole run.", lower_bound=1
+)
 IMAGE_SIZE = flags.DEFINE_integer(
     "image_size", 299, "Width and height of the pictures."
 )
 BATCH_SIZE = flags.DEFINE_integer(
-    "batch_size", 32, "Of all replicas together.", lower_bound=1
+    "batch_size", 32, "Size over all replicas.", lower_bound=1
 )
 PRECISION = flags.DEFINE_enum(
-    "precision", "float32", models.PRECISIONS, "Of the model's arithmetic."
+    "precision", "float32", models.PRECISIONS, "Precision of the model."
 )
 STRATEGY = flags.DEFINE_enum(
     "strategy", "auto", replicas.STRATEGIES, "Devices; see `training.replicas`."
 )
 SEED = flags.DEFINE_integer(
-    "seed", 0, "Of the weights, the order of the pictures and the crops.",
+    "seed", 0, "Seed of the weights, the order of the pictures and the crops.",
     lower_bound=0, upper_bound=2**31,
 )  # fmt: skip
 TRAIN_SPLIT = flags.DEFINE_string(
@@ -104,7 +106,7 @@ def find_data():
 
 
 def settings(examples: int) -> Settings:
-    """Those that the flags give."""
+    """Settings, from the flags."""
     return Settings(
         model=MODEL.value,
         optimizer=OPTIMIZER.value,

@@ -63,10 +63,10 @@ CLUSTER_SPEC = flags.DEFINE_string(
     "of it; else TF_CONFIG, else Slurm's environment.",
 )
 JOB_NAME = flags.DEFINE_string(
-    "job_name", None, "Of this process: chief, ps or worker."
+    "job_name", None, "Job of this process: chief, ps or worker."
 )
 TASK_INDEX = flags.DEFINE_integer(
-    "task_index", 0, "Of this process in its job.", lower_bound=0
+    "task_index", 0, "Number of this process in its job.", lower_bound=0
 )
 PATIENCE = flags.DEFINE_float(
     "patience",
@@ -110,7 +110,7 @@ refuse_old_names()
 
 
 def selected(rows: tuple) -> tuple:
-    """Those that --rows leaves, with weights that sum to 1.
+    """The rows that --rows leaves, with weights that sum to 1.
 
     Raises:
         app.UsageError: no such row.

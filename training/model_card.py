@@ -21,7 +21,7 @@ from training.common import checkpoints
 from training.rules.hierarchical import RuleConfig
 
 TRAIN_DIR = flags.DEFINE_string("train_dir", None, "Folder of the run.")
-NAME = flags.DEFINE_string("name", None, "Of the weights.")
+NAME = flags.DEFINE_string("name", None, "Name of the weights.")
 OUT = flags.DEFINE_string("out", None, "Folder for the files.")
 RUN_OUT = flags.DEFINE_string(
     "run_out", None, "Folder for the small checkpoint; default: as --out."
@@ -194,7 +194,7 @@ def card(
     """The model card.
 
     Args:
-        name: of the weights.
+        name: name of the weights.
         facts: their `provenance`.
         rule: their config.
         evaluations: texts that are quoted as they are.

@@ -25,7 +25,9 @@ from training.common import palette
 from training.common.tables import table
 
 OUT = flags.DEFINE_string("out", None, "Folder for the results.")
-EPOCHS = flags.DEFINE_integer("epochs", 30, "Of each run.", lower_bound=1)
+EPOCHS = flags.DEFINE_integer(
+    "epochs", 30, "Epochs of each run.", lower_bound=1
+)
 SEEDS = flags.DEFINE_integer("seeds", 3, "Runs of each.", lower_bound=1)
 BATCH = flags.DEFINE_integer("batch", 64, "Minibatch size.", lower_bound=1)
 

@@ -108,12 +108,12 @@ def distribute(
     """Batches for all replicas.
 
     Args:
-        strategy: of the replicas.
+        strategy: strategy of the replicas.
         examples: a data set of single examples, the same on every machine,
             which then takes each n-th; or a function from a
             `tf.distribute.InputContext` to this machine's own examples, where
             reading those of the others would cost too much.
-        batch_size: of the global batch, over all replicas.
+        batch_size: size of the global batch, over all replicas.
         drop_remainder: whether to leave out a last, smaller batch.
 
     Raises:

@@ -31,7 +31,7 @@ class AttentionSwap(keras.callbacks.Callback):
         self._back_after = {}
 
     def _to_theta(self) -> list[HierarchicalRNN]:
-        """Those that were swapped."""
+        """Swaps to theta; the optimizers that were swapped."""
         return [o for o in learned_optimizers(self.model) if o.swap_to_theta()]
 
     def _to_phi(self):

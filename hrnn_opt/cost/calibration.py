@@ -91,7 +91,7 @@ def update_seconds(
         makers: functions that give a new optimizer each; they are timed in
             turn, so that noise of the machine hits all alike.
         sizes: number of parameters of each tensor of the model.
-        dtype: of the parameters.
+        dtype: dtype of the parameters.
         jit_compile: whether the training step is one compiled program.
         seconds: measuring time of each figure, about.
 

@@ -26,7 +26,7 @@ def item_bytes(dtype) -> int:
 
 
 def variable_bytes(variable) -> int:
-    """Of one variable."""
+    """Bytes of one variable."""
     return math.prod(variable.shape) * item_bytes(variable.dtype)
 
 

@@ -11,7 +11,7 @@ class GuardState:
     """Variables, created in a fixed order after all others.
 
     Args:
-        variables: of the model.
+        variables: variables of the model.
         add: function of name, shape, value and dtype, which makes a variable.
     """
 

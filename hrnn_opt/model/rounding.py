@@ -34,7 +34,7 @@ def rounding_keys(step, numbers, count: int):
 
     Args:
         step: number of the step, a scalar.
-        numbers: of the tensors, a NumPy array [T].
+        numbers: numbers of the tensors, a NumPy array [T].
         count: how many independent ones a tensor needs.
     """
     step = _hash(ops.cast(step, "int32"))

@@ -53,7 +53,7 @@ class Slots:
     Args:
         config: the features in use.
         vector: flat meta-parameters; they are part of the saved state.
-        variables: of the model.
+        variables: variables of the model.
         add_variable: as `keras.optimizers.Optimizer.add_variable`.
         guard: whether a guard's variables follow.
         state_dtype: one of `STATE_DTYPES`.

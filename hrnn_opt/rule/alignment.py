@@ -16,7 +16,7 @@ OUTLIER = 100.0
 outweighs its tensor, and no square overflows."""
 
 LIMIT = 10.0
-"""Of the log ratio."""
+"""Bound of the log ratio."""
 
 AGES = (10.0, 100.0, 1000.0)
 """tau of `age`, in steps."""
@@ -59,7 +59,7 @@ def alignment(sums, count):
     average.
 
     Args:
-        sums: of `products` over each tensor, [1 + 2 S, T, ...].
+        sums: sums of `products` over each tensor, [1 + 2 S, T, ...].
         count: N, elements that have a gradient, [1, T, ...].
 
     Returns:

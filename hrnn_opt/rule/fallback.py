@@ -52,7 +52,8 @@ def step_scale(d_squared, count, unit, log_length):
         d_squared: sums of d^2, [1, T].
         count: number of parameters that have seen a gradient, [1, T].
         unit: learning rate times the config's `length_unit`, a scalar.
-        log_length: of each tensor [T], as eta_bar relative to the unit.
+        log_length: log step length of each tensor [T], as eta_bar relative to
+            the unit.
     """
     return step_length.step_scale(d_squared, count, unit * ops.exp(log_length))
 

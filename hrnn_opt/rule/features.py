@@ -135,7 +135,7 @@ def without_negligible(g, largest, share: float):
     Args:
         g: gradients.
         largest: `largest_magnitude` of their tensor.
-        share: of it, in [0, 1).
+        share: the share of it, in [0, 1).
     """
     kept = ops.abs(g) >= share * largest
     return ops.where(kept, g, ops.zeros_like(g))

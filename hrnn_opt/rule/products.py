@@ -56,7 +56,7 @@ def products(meta: MetaParameters) -> Products:
 
 
 def _beside(*kernels, axis: int = 1):
-    """Those that are there, side by side; None if there is none."""
+    """The kernels that are there, side by side; None if there is none."""
     kernels = [kernel for kernel in kernels if kernel is not None]
     return ops.concatenate(kernels, axis=axis) if kernels else None
 

@@ -141,7 +141,7 @@ def sense(
         meta: the meta-parameters.
         state: the parameters' memory.
         g: finite gradients at phi, [1, R, width, ...].
-        bias: of the upper levels, `hierarchy.param_bias` for every row,
+        bias: bias of the upper levels, `hierarchy.param_bias` for every row,
             [3P or 3P + 1, R, 1, ...], or None.
         mean_eta_bar: `mean_log_step` of the problem.
 
@@ -267,7 +267,7 @@ def step_upper_levels(
         meta: the meta-parameters.
         shared: the old states of the two levels.
         tensors: the old numbers, but for `largest`, which is the new one.
-        totals: of this step.
+        totals: the totals of this step.
         sizes: number of parameters of each tensor, to broadcast against
             [1, T, ...].
 

@@ -50,7 +50,7 @@ def step_scale(sum_of_squares, count, lr):
     sqrt(N_t). Only elements that have a gradient count.
 
     Args:
-        sum_of_squares: of d over the tensor.
+        sum_of_squares: sum of the squares of d over the tensor.
         count: number of those elements.
         lr: learning rate (times the config's `length_unit`).
     """

@@ -70,7 +70,7 @@ def save(
     """Writes a weights file, whole or not at all.
 
     Args:
-        path: of the file; an existing one is replaced.
+        path: path of the file; an existing one is replaced.
         config: which features the meta-parameters belong to.
         vector: flat meta-parameters, finite.
         provenance: how they were trained (JSON values).

@@ -36,10 +36,11 @@ class ConvNet(DataSet):
     """Two convolutions and a dense layer, on noisy templates.
 
     Args:
-        filters: of the two convolutions, 3 x 3 and with stride 2 in the first.
+        filters: number of filters of the two convolutions, 3 x 3 and with
+            stride 2 in the first.
         classes: number of templates.
-        rows: of each data set.
-        side: of the square pictures, in pixels.
+        rows: number of rows of each data set.
+        side: side of the square pictures, in pixels.
         activation: a key of `layers.ACTIVATIONS`.
     """
 
@@ -75,7 +76,7 @@ class ConvNet(DataSet):
         return data_set(rest, x, y, start)
 
     def losses(self, params, x, y):
-        """Of every picture, [B, rows]."""
+        """Losses of every picture, [B, rows]."""
         w1, b1, w2, b2, w3, b3 = params
         activation = layers.ACTIVATIONS[self.activation]
         x = activation(convolution(x, w1, b1, stride=2))

@@ -7,7 +7,7 @@ def digits_convnet(seed: int = 0) -> keras.Model:
     """A ConvNet of two layers for the digits: 8 tensors, 13,178 parameters.
 
     Args:
-        seed: of the initial weights.
+        seed: seed of the initial weights.
     """
     seeds = keras.random.SeedGenerator(seed)
 
@@ -36,7 +36,7 @@ def digits_mlp(seed: int = 0) -> keras.Model:
     """An MLP of two hidden ReLU layers for the digits: 26,122 parameters.
 
     Args:
-        seed: of the initial weights.
+        seed: seed of the initial weights.
     """
     seeds = keras.random.SeedGenerator(seed)
 

@@ -24,7 +24,7 @@ def check_activation(name: str):
 
 
 def dense_shapes(inputs: int, units: int) -> tuple:
-    """Of weights and biases."""
+    """Shapes of weights and biases."""
     return ((inputs, units), (units,))
 
 

@@ -23,7 +23,7 @@ class MLP(DataSet):
             noise, from 0.1 to 1, is drawn for each instance.
         sparse: whether inputs are zero more or less often, each feature with
             its own frequency, and one in six always.
-        rows: of each data set.
+        rows: number of rows of each data set.
     """
 
     widths: tuple = (8, 16, 4)
@@ -40,7 +40,7 @@ class MLP(DataSet):
 
     @property
     def name(self):
-        """With what differs from a plain classifier."""
+        """The name, with what differs from a plain classifier."""
         parts = ["mlp", self.activation]
         parts += ["regression"] * self.regression
         parts += ["normalized"] * self.normalized
@@ -77,7 +77,7 @@ class MLP(DataSet):
         return data_set(rest, x, y, start)
 
     def losses(self, params, x, y):
-        """Of every row, [B, rows]."""
+        """Losses of every row, [B, rows]."""
         outputs = self._outputs(params, x)
         if self.regression:
             return tf.reduce_mean((outputs - y) ** 2, axis=-1)

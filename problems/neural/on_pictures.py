@@ -35,7 +35,7 @@ class OnPictures(DataSet):
             inputs and classes must be those of the pictures.
         x: the bank, [n, ...]; each instance has `network.rows` of them.
         y: classes, [n].
-        batch_size: of the minibatches, at most 200.
+        batch_size: size of the minibatches, at most 200.
 
     Raises:
         ValueError: pictures of another size than the network's inputs.
@@ -58,12 +58,12 @@ class OnPictures(DataSet):
 
     @property
     def name(self):
-        """That of the network."""
+        """The name of the network."""
         return f"{self.network.name}_on_pictures"
 
     @property
     def shapes(self):
-        """Those of the network."""
+        """The shapes of the network."""
         return self.network.shapes
 
     @property
@@ -84,5 +84,5 @@ class OnPictures(DataSet):
         }
 
     def losses(self, params, x, y):
-        """Of every picture, [B, rows]."""
+        """Losses of every picture, [B, rows]."""
         return self.network.losses(params, x, y)

@@ -18,8 +18,8 @@ class Residual(ConvNet):
     the minibatch, those of the full loss of all pictures.
 
     Args:
-        filters: of all convolutions; all but the first, which has stride 2,
-            are padded.
+        filters: number of filters of all convolutions; all but the first, which
+            has stride 2, are padded.
         blocks: their number.
     """
 
@@ -53,7 +53,7 @@ class Residual(ConvNet):
         return self._mean(params, *self.rows_of(data, batch), batch["weights"])
 
     def _mean(self, params, x, y, weights):
-        """Of pictures with weights [B, rows]. Gains are stored less 1."""
+        """Mean loss with weights [B, rows]. Gains are stored less 1."""
         tensors = iter(params)
         activation = layers.ACTIVATIONS[self.activation]
         none = tf.zeros((x.shape[0], self.filters))

@@ -20,9 +20,9 @@ class Recurrent(DataSet):
     Args:
         inputs: size of each input.
         units: size of the hidden state.
-        length: of the sequences.
+        length: length of the sequences.
         classes: number of clusters.
-        rows: of each data set.
+        rows: number of rows of each data set.
     """
 
     inputs: int = 4
@@ -57,7 +57,7 @@ class Recurrent(DataSet):
         return data_set(rest, x, y, start)
 
     def losses(self, params, x, y):
-        """Of every sequence, [B, rows]."""
+        """Losses of every sequence, [B, rows]."""
         w_x, w_h, b_h, w_y, b_y = params
         h = tf.zeros((*x.shape[:2], self.units))
         for step in range(self.length):
@@ -75,7 +75,7 @@ class Bigram(DataSet):
     Args:
         words: size of the vocabulary.
         units: size of the embedding.
-        rows: of each data set.
+        rows: number of rows of each data set.
     """
 
     words: int = 50
@@ -114,7 +114,7 @@ class Bigram(DataSet):
         return data_set(rest, x, y, start)
 
     def losses(self, params, x, y):
-        """Of every word, [B, rows]."""
+        """Losses of every word, [B, rows]."""
         embedding, w, b = params
         # A product with one-hot rows: its derivatives are products, too.
         chosen = tf.one_hot(x, self.words) @ embedding

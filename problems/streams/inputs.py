@@ -78,7 +78,7 @@ class Words:
 
     Args:
         vocabulary: number of words.
-        length: of a row.
+        length: number of words in a row.
     """
 
     vocabulary: int
@@ -96,7 +96,7 @@ class Words:
         return pick(logits, draws.uniform(seed, shape))
 
     def frequencies(self):
-        """Of the words, [vocabulary]; they sum to 1."""
+        """Frequencies of the words, [vocabulary]; they sum to 1."""
         rank = tf.range(self.vocabulary, dtype=tf.float32)
         return (1.0 / (rank + 2.0)) / tf.reduce_sum(1.0 / (rank + 2.0))
 

@@ -51,7 +51,7 @@ def normalized(x, weights, norm: str, tensors):
 
     Args:
         x: activations.
-        weights: of the rows, for "batch".
+        weights: weights of the rows, for "batch".
         norm: one of `NORMS`; "none" takes no tensors, "group" has two groups.
         tensors: iterator over the parameters.
     """
@@ -106,9 +106,11 @@ class Dense:
 
     Args:
         widths: inputs, hidden units of each layer, outputs.
-        activation: of hidden layers. With "sine" the first layer's initial
-            weights are 15 times as large (Sitzmann et al., 2020, use 30).
-        norm: of hidden layers, before the activation: "none", "layer", "batch".
+        activation: activation of hidden layers. With "sine" the first layer's
+            initial weights are 15 times as large (Sitzmann et al., 2020, use
+            30).
+        norm: normalization of hidden layers, before the activation: "none",
+            "layer", "batch".
         residual: hidden layers after the first add to their input.
     """
 
@@ -123,7 +125,7 @@ class Dense:
 
     @property
     def name(self) -> str:
-        """With what differs from a plain network."""
+        """The name, with what differs from a plain network."""
         parts = ["dense", *(str(width) for width in self.widths)]
         if len(self.widths) > 2:
             parts.append(self.activation)
@@ -175,11 +177,11 @@ class Convolutional:
     """Padded 3 x 3 convolutions, the mean over the picture, a dense layer.
 
     Args:
-        filters: of each convolution; every second one has stride 2 until the
-            picture has 2 x 2 points.
-        outputs: of the dense layer.
-        side: of the square pictures.
-        channels: of the pictures.
+        filters: number of filters of each convolution; every second one has
+            stride 2 until the picture has 2 x 2 points.
+        outputs: number of outputs of the dense layer.
+        side: side of the square pictures.
+        channels: number of channels of the pictures.
         norm: after each convolution: "none", "batch" or "group".
         residual: convolutions after the first add to their input; they all
             have as many filters, and stride 1.
@@ -197,7 +199,7 @@ class Convolutional:
 
     @property
     def name(self) -> str:
-        """With what differs from a plain network."""
+        """The name, with what differs from a plain network."""
         parts = ["convolutional", str(len(self.filters))]
         parts += [self.norm] * (self.norm != "none")
         parts += ["residual"] * self.residual

@@ -113,10 +113,10 @@ class Sequential:
 
     Args:
         core: "gru", "lstm" or "attention".
-        features: of each place.
+        features: number of features of each place.
         length: number of places.
-        units: of the core.
-        outputs: of the last layer.
+        units: number of units of the core.
+        outputs: number of outputs of the last layer.
     """
 
     core: str
@@ -130,7 +130,7 @@ class Sequential:
 
     @property
     def name(self) -> str:
-        """With the core."""
+        """The name, with the core."""
         return f"sequential_{self.core}"
 
     @property
@@ -170,9 +170,9 @@ class BagOfWords:
 
     Args:
         vocabulary: number of words, most of them in few rows.
-        units: of an embedding's vector.
+        units: number of units of an embedding's vector.
         hidden: units of the hidden layer.
-        outputs: of the last layer.
+        outputs: number of outputs of the last layer.
     """
 
     vocabulary: int

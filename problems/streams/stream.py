@@ -24,7 +24,7 @@ class Stream(Family):
     """What all streams share. Subclasses give `draw`, `rows_at` and `excess`.
 
     Attributes:
-        rows: of the largest minibatch.
+        rows: number of rows of the largest minibatch.
         held: rows of the full loss.
     """
 
@@ -42,7 +42,7 @@ class Stream(Family):
         )
 
     def losses(self, data, params, x, y, weights):
-        """Of every row, [B, rows], noise included."""
+        """Losses of every row, [B, rows], noise included."""
         raise NotImplementedError(
             f"{type(self).__name__} must define `losses`."
         )
@@ -80,7 +80,7 @@ def divergence(wanted, logits):
 
     Args:
         wanted: logarithms of probabilities.
-        logits: of the student.
+        logits: logits of the student.
     """
     difference = wanted - tf.nn.log_softmax(logits)
     # What rounding makes of zero may be below it.
@@ -95,9 +95,9 @@ class TeacherStudent(Stream):
     stays a network of the student's shape, and `argmin` is the teacher.
 
     Args:
-        network: of `networks` or `sequences`.
-        source: of the inputs, of `inputs`.
-        rows: of the largest minibatch.
+        network: a student of `networks` or `sequences`.
+        source: where inputs come from, one of `inputs`.
+        rows: number of rows of the largest minibatch.
         held: rows of the full loss.
     """
 
@@ -111,14 +111,14 @@ class TeacherStudent(Stream):
 
     @property
     def name(self) -> str:
-        """With the network's."""
+        """The name, with the network's."""
         wide = getattr(self.source, "decades", 0)
         unscaled = "_unscaled" if wide else ""
         return f"{self.prefix}_{self.network.name}{unscaled}"
 
     @property
     def shapes(self) -> tuple:
-        """Those of the network."""
+        """The shapes of the network."""
         return self.network.shapes
 
     def spread(self, seed, count):
@@ -192,7 +192,7 @@ class Labels(TeacherStudent):
     """
 
     def spread(self, seed, count):
-        """Of the logits."""
+        """How far the logits are spread."""
         return draws.log_uniform(seed, (count,), 0.5, 6.0)
 
     def observed(self, data, outputs, seed):

@@ -27,11 +27,11 @@ class Text(Stream):
     "dense" sees the last word only, and cannot reach 0.
 
     Args:
-        core: of `sequences.CORES`.
+        core: one of `sequences.CORES`.
         vocabulary: number of words.
-        units: of the embedding and of the core.
+        units: number of units of the embedding and of the core.
         length: places to predict in a row.
-        rows: of the largest minibatch.
+        rows: number of rows of the largest minibatch.
         held: rows of the full loss.
     """
 
@@ -44,7 +44,7 @@ class Text(Stream):
 
     @property
     def name(self) -> str:
-        """With the core and the vocabulary."""
+        """The name, with the core and the vocabulary."""
         return f"stream_text_{self.core}_{self.vocabulary}"
 
     @property
@@ -95,7 +95,7 @@ class Text(Stream):
         return self._text(data, seed, self.rows)[:2]
 
     def _logits(self, params, x):
-        """Of the next word, [B, rows, length, words]."""
+        """Logits of the next word, [B, rows, length, words]."""
         table, *others = params
         count, rows, length = x.shape
         # A product with one-hot rows: its derivatives are products, too.
@@ -134,8 +134,8 @@ class Ratings(Stream):
     Args:
         users: rows of the first table.
         items: rows of the second.
-        units: of a vector.
-        rows: of the largest minibatch.
+        units: number of units of a vector.
+        rows: number of rows of the largest minibatch.
     """
 
     users: int = 60
@@ -189,7 +189,7 @@ class Ratings(Stream):
         return [one.frequencies() for one in words]
 
     def _ratings(self, params, x):
-        """Of pairs x [B, rows, 2]: [B, rows]."""
+        """Ratings of pairs x [B, rows, 2]: [B, rows]."""
         u, v, a, b = params
         user = tf.one_hot(x[..., 0], self.users)
         item = tf.one_hot(x[..., 1], self.items)

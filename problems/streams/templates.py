@@ -24,7 +24,7 @@ class Templates(Stream):
         classes: number of templates.
         denoise: whether the clean picture is to be told, by squared error,
             rather than the class.
-        rows: of the largest minibatch.
+        rows: number of rows of the largest minibatch.
         held: rows of the full loss.
     """
 
@@ -36,13 +36,13 @@ class Templates(Stream):
 
     @property
     def name(self) -> str:
-        """With the network's."""
+        """The name, with the network's."""
         prefix = "stream_denoising" if self.denoise else "stream_templates"
         return f"{prefix}_{self.network.name}"
 
     @property
     def shapes(self) -> tuple:
-        """Those of the network."""
+        """The shapes of the network."""
         return self.network.shapes
 
     def draw(self, seed, count):
@@ -85,7 +85,7 @@ class Templates(Stream):
         return x, label
 
     def losses(self, data, params, x, y, weights):
-        """Of every row, [B, rows]."""
+        """Losses of every row, [B, rows]."""
         outputs = self.network(params, x, weights)
         if self.denoise:
             return tf.reduce_mean((outputs - y) ** 2, axis=-1)
@@ -113,7 +113,7 @@ class Autoencoder(Stream):
     Args:
         network: a `Dense` with as many outputs as inputs.
         latent: number of latent numbers.
-        rows: of the largest minibatch.
+        rows: number of rows of the largest minibatch.
         held: rows of the full loss.
     """
 
@@ -124,12 +124,12 @@ class Autoencoder(Stream):
 
     @property
     def name(self) -> str:
-        """With the network's."""
+        """The name, with the network's."""
         return f"stream_autoencoder_{self.network.name}"
 
     @property
     def shapes(self) -> tuple:
-        """Those of the network."""
+        """The shapes of the network."""
         return self.network.shapes
 
     def draw(self, seed, count):

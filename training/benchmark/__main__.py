@@ -46,7 +46,7 @@ OUT = flags.DEFINE_string(
     "out", "runs/asynchronous", "Folder of runs and pictures."
 )
 ITERATIONS = flags.DEFINE_integer(
-    "iterations", 4000, "Of each run that learns.", lower_bound=400
+    "iterations", 4000, "Length of each run that learns.", lower_bound=400
 )
 # All suites.
 SECONDS = flags.DEFINE_float(

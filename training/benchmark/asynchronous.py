@@ -120,7 +120,7 @@ def _ceiling(config, vector, coordinator) -> dict:
         )
 
     def rate(closure, count):
-        """Of closures, after two for each worker that are not timed."""
+        """Closures a second, after two for each worker that are not timed."""
         for timed in (4, count):
             start = time.perf_counter()
             for slot in range(timed):
@@ -222,9 +222,9 @@ def run(
     """Prints tables; returns the figures.
 
     Args:
-        seconds: of each program with workers.
+        seconds: how long each program with workers runs.
         ensemble: name of the set.
-        iterations: of each run that learns.
+        iterations: number of meta-iterations of each run that learns.
         out: folder for pictures and runs.
         only: a part: scaling, ceiling, late or curve; None is all.
     """

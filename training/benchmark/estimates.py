@@ -54,7 +54,7 @@ class Measured:
         self._update.seconds()
 
     def slot_bytes(self) -> int:
-        """Of all variables of the optimizer."""
+        """Bytes of all variables of the optimizer."""
         return sum(v.numpy().nbytes for v in self.optimizer.variables)
 
     def peak_bytes(self) -> float:
@@ -77,7 +77,7 @@ def run(name: str | None, seconds: float, jit_compile: bool = False) -> dict:
     """Forecast, measurement and their ratios for a small MLP and a network.
 
     Args:
-        name: of a model of keras.applications; None is ResNet50V2.
+        name: name of a model of keras.applications; None is ResNet50V2.
         seconds: measuring time of each figure of a forecast.
         jit_compile: whether the step is one compiled program.
     """

@@ -22,7 +22,7 @@ SEGMENTS = 5  # of the measured unrolls: the mean of section 4.4
 
 
 class Speed(NamedTuple):
-    """Of one family."""
+    """Speed of one family."""
 
     dimension: int
     instances: int

@@ -31,7 +31,7 @@ AT_100 = {
 
 
 class Speed(NamedTuple):
-    """Of one family."""
+    """Speed of one family."""
 
     dimension: int
     tensors: int

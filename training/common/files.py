@@ -19,7 +19,7 @@ def replacing(path) -> Iterator[BinaryIO]:
     error nothing has changed. Folders above it are made.
 
     Args:
-        path: of the file that is replaced, or made.
+        path: the file that is replaced, or made.
     """
     path = pathlib.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -60,7 +60,7 @@ def draw_range(axes, x, values, label: str, k: int):
         axes: to draw into.
         x: [points].
         values: [seeds, points]; what is not finite is left out.
-        label: of the legend.
+        label: label of the legend.
         k: see `training.common.palette.style`.
     """
     values = np.asarray(values, float)

@@ -13,7 +13,7 @@ class Results:
     """What jobs gave, by their keys.
 
     Args:
-        path: of the file, made when the first result comes; None keeps nothing
+        path: the file, made when the first result comes; None keeps nothing
             beyond the process.
 
     Raises:

@@ -20,7 +20,7 @@ LINE_SECONDS = 10.0
 """Between two lines of `cluster.csv`."""
 
 COLUMNS = ("staleness", "late", "compute_s", "waiting_s")
-"""Of `meta_train.csv`, besides those of one machine."""
+"""Columns of `meta_train.csv`, besides those of one machine."""
 
 
 def train(
@@ -33,7 +33,7 @@ def train(
     """Meta-trains until the time is up or a signal comes; prints JSON.
 
     Args:
-        folder: of the run, prepared.
+        folder: folder of the run, prepared.
         run: restored.
         found: the cluster's resolver.
         schedule: when the run saves, evaluates and ends; iterations are

@@ -34,8 +34,8 @@ def resolver(cluster_spec: str | None, job_name: str | None, task_index: int):
 
     Args:
         cluster_spec: JSON of job name to addresses, or the path of such a file.
-        job_name: of this process.
-        task_index: of this process in its job.
+        job_name: job of this process.
+        task_index: number of this process in its job.
 
     Raises:
         ClusterError: there is no description, or it is not whole.
@@ -106,7 +106,7 @@ def _of_slurm():
 
 
 def check(found):
-    """That every job has a task, and this process is one of them.
+    """Checks that every job has a task, and this process is one of them.
 
     Raises:
         ClusterError: one does not, or it is not.
@@ -190,7 +190,7 @@ def versions() -> dict:
 
 
 def check_versions(found):
-    """That all servers run what this process runs.
+    """Checks that all servers run what this process runs.
 
     Raises:
         ClusterError: one runs something else.

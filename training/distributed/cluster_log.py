@@ -23,9 +23,9 @@ class ClusterLog:
     compute: reading, writing, waiting for work, and being away.
 
     Args:
-        folder: of the run; lines are added to `cluster.csv`.
+        folder: folder of the run; lines are added to `cluster.csv`.
         run: what is seen, an `AsynchronousRun` that was just pulled.
-        addresses: of the workers.
+        addresses: addresses of the workers.
         seconds: time that the run has taken so far.
     """
 
@@ -85,7 +85,7 @@ class ClusterLog:
         self._last = self._now()
 
     def summary(self) -> dict:
-        """Of the whole time, for the last line of a program."""
+        """Numbers of the whole time, for the last line of a program."""
         counters, since = self._run.counters, self._since(self._first)
         return {
             "updates": self._run.state.updates,

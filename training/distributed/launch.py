@@ -29,10 +29,10 @@ class Task:
     """A process of the cluster, started again when it dies.
 
     Args:
-        job: of the cluster.
+        job: job of the cluster.
         index: in its job.
         spec: the cluster: job to addresses.
-        flags: of the program.
+        flags: flags of the program.
         log: file that a server writes to; None is where this process writes.
     """
 
@@ -122,7 +122,7 @@ def cluster_here(
 
     Args:
         workers: how many.
-        flags: of `training.meta_train`.
+        flags: flags of `training.meta_train`.
         logs: folder that servers log to.
     """
     ports = [f"localhost:{port}" for port in free_ports(workers + 2)]
@@ -144,7 +144,7 @@ def run(workers: int, argv: list[str], folder: pathlib.Path) -> int:
     Args:
         workers: how many.
         argv: flags of the program, with those of the launcher.
-        folder: of the run; servers log to `logs` in it.
+        folder: folder of the run; servers log to `logs` in it.
 
     Returns:
         The chief's exit status.

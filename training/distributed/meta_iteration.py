@@ -28,7 +28,7 @@ class MetaIteration:
     instances.
 
     Args:
-        step: of the family.
+        step: step of the family.
         parameters: what is trained.
     """
 
@@ -47,10 +47,10 @@ class MetaIteration:
         """The closure.
 
         Args:
-            seed: of everything random in it.
-            slot: of those under way, see `ServedParameters`.
-            number: of the meta-iteration.
-            limit: of the number of unrolls; 0 is one of a single segment,
+            seed: seed of everything random in it.
+            slot: its place among those under way, see `ServedParameters`.
+            number: number of the meta-iteration.
+            limit: the largest number of unrolls; 0 is one of a single segment,
                 which updates nothing.
 
         Returns:

@@ -46,7 +46,7 @@ class Work(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """Of one update."""
+    """The outcome of one update."""
 
     iteration: Any  # its number
     staleness: Any  # updates between its worker's reading and its writing
@@ -63,11 +63,11 @@ class ServedParameters:
     dies cannot keep it.
 
     Args:
-        config: of the run.
+        config: config of the run.
         state: to start from.
         slots: meta-iterations that may be under way at a time.
         max_staleness: older updates are dropped; None drops none.
-        device: of the server; None is this machine.
+        device: device of the server; None is this machine.
     """
 
     def __init__(

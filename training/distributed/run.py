@@ -59,7 +59,8 @@ class AsynchronousRun:
             one meta-iteration after another.
         workers: that it has.
         max_staleness: see `ServedParameters`.
-        limit: of the unrolls of a meta-iteration; for measurements.
+        limit: the largest number of unrolls of a meta-iteration; for
+            measurements.
     """
 
     def __init__(
@@ -225,7 +226,7 @@ class AsynchronousRun:
 
     @property
     def inner_steps(self) -> int:
-        """That all updates came from, at the last `pull`."""
+        """Inner steps that all updates came from, at the last `pull`."""
         return self.counters.inner_steps
 
     def pull(self):

@@ -17,7 +17,7 @@ from training.distributed.cluster import (
 
 
 def check_free(address: str):
-    """That nobody listens on the port.
+    """Checks that nobody listens on the port.
 
     gRPC shares a port with whoever allows it: two servers on one would each
     get a part of the calls.

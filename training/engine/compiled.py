@@ -27,7 +27,7 @@ class Compiled:
     where `tf.function` would compile anew without a word.
 
     Args:
-        function: of nests of tensors.
+        function: a function of nests of tensors.
         xla: whether XLA compiles it.
     """
 

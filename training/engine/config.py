@@ -23,7 +23,7 @@ class MetaConfig:
     """
 
     ensemble: str = _setting("paper", "Set of problems: paper or wide.")
-    seed: int = _setting(0, "Of everything random.")
+    seed: int = _setting(0, "Seed of everything random.")
     param_units: int = _setting(
         10, "Hidden size of the Parameter RNN: most of what a parameter costs."
     )
@@ -84,8 +84,9 @@ class MetaConfig:
     highest_rate: float = _setting(1e-2, "The highest of them.")
     epsilon: float = _setting(
         1e-10,
-        "Of Equation 14: nothing is gained by losses far below. The smaller, "
-        "the more a short time near 0 outweighs losses that come back.",
+        "Epsilon of Equation 14: nothing is gained by losses far below. The "
+        "smaller it is, the more a short time near 0 outweighs losses that "
+        "come back.",
     )
     second_derivatives: bool = _setting(
         True, "Differentiate through the problems' gradients (section 4.3)."
@@ -194,7 +195,7 @@ class MetaConfig:
 
     @property
     def rule_config(self) -> RuleConfig:
-        """Of the rule that is meta-trained: the paper's, of these sizes."""
+        """Config of the rule that is meta-trained."""
         return RuleConfig(
             param_units=self.param_units,
             tensor_units=self.tensor_units,

@@ -88,9 +88,10 @@ class MetaStep:
 
         Args:
             vector: meta-parameters [M].
-            trajectories: of this family. Finished ones are replaced first.
-            seed: of this meta-iteration.
-            mean_unrolls: of the new trajectories.
+            trajectories: those of this family. Finished ones are replaced
+                first.
+            seed: seed of this meta-iteration.
+            mean_unrolls: mean number of unrolls of the new trajectories.
 
         Returns:
             The meta-gradient [M], the trajectories afterwards, and
@@ -245,7 +246,7 @@ class MetaStep:
         )
 
         def states(k):
-            """Of the k-th segment before every step, leaf by leaf."""
+            """States of the k-th segment before every step, leaf by leaf."""
 
             def again():
                 start = [array.read(k) for array in starts]
@@ -265,9 +266,9 @@ class MetaStep:
             vector: meta-parameters.
             old: the trajectories before the unroll.
             course: from `_forward`.
-            seed: of the unroll.
-            number: of segments.
-            weight: of each instance's values, [B].
+            seed: seed of the unroll.
+            number: number of segments.
+            weight: weight of each instance's values, [B].
             keep: instances that move, [B]; None is all.
         """
         total = self.config.segment * number

@@ -28,8 +28,8 @@ class ObjectiveTerm(Protocol):
         """The term before its weight, [B].
 
         Args:
-            sizes: of the problem's tensors.
-            state: of the rule after the step.
+            sizes: sizes of the problem's tensors.
+            state: state of the rule after the step.
             unsolved: `training.engine.objective.unsolved` of the losses, [B]: 1
                 where a problem is far from its minimum, 0 where it is solved.
         """

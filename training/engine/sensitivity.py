@@ -8,7 +8,7 @@ cannot be compared between problems of different scales, these numbers can.
 import tensorflow as tf
 
 ROUNDING = 1.2e-7
-"""Of float32: a smaller change of a number may be lost."""
+"""Precision of float32: a smaller change of a number may be lost."""
 
 
 def sensitivity(rule, old, new, cotangent):
@@ -22,7 +22,7 @@ def sensitivity(rule, old, new, cotangent):
         rule: see `training.rules.base`.
         old: state before the step.
         new: state after it.
-        cotangent: of the state after it.
+        cotangent: cotangent of the state after it.
     """
     memory = tf.nest.flatten(rule.memory(cotangent))
     total = sum(_square(leaf) for leaf in memory)

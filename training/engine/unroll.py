@@ -35,12 +35,12 @@ class Unroll:
         rule: see `training.rules.base`.
         family: the problems.
         steps: T, of the segment.
-        epsilon: of Equation 14.
+        epsilon: epsilon of Equation 14.
         log_objective: minimise the average log loss rather than the loss.
         second_derivatives: whether gradients depend on the parameters, when
             differentiated (section 4.3).
         clip_step: largest `sensitivity` of one instance; 0 does not clip.
-        terms: of the objective, beside the loss.
+        terms: further terms of the objective, beside the loss.
         keep_states: whether `forward` keeps what `backward` needs.
     """
 
@@ -69,11 +69,11 @@ class Unroll:
 
         Args:
             meta: meta-parameters, unpacked.
-            data: of the instances.
-            state: of the rule.
+            data: data of the instances.
+            state: state of the rule.
             lr: initial learning rates, [B].
-            seed: of the unroll.
-            number: of the step within it.
+            seed: seed of the unroll.
+            number: number of the step within it.
 
         Returns:
             The new state.
@@ -148,14 +148,15 @@ class Unroll:
 
         Args:
             vector: meta-parameters [M].
-            data: of the instances.
+            data: data of the instances.
             states: from `forward`.
             lr: initial learning rates, [B].
             seed: that `forward` was given.
             first: that `forward` was given.
-            cotangent: of the state after the segment.
-            weight: of each instance's values, [B].
-            shares: of every step's own derivative in the meta-gradient, [T].
+            cotangent: cotangent of the state after the segment.
+            weight: weight of each instance's values, [B].
+            shares: shares of every step's own derivative in the meta-gradient,
+                [T].
 
         Returns:
             The meta-gradient [M], the cotangent of the state before the

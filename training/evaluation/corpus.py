@@ -38,10 +38,10 @@ def own(
     Args:
         rule: the learned rule.
         vector: its meta-parameters.
-        row: of a set.
-        steps: of each run.
+        row: row of a set.
+        steps: number of steps of each run.
         count: number of held-out instances.
-        seed: of the instances and of the steps' minibatches and noise.
+        seed: seed of the instances and of the steps' minibatches and noise.
     """
     runs = Runs(rule, row.family, count, len(OWN_RATES))
     losses = runs(tf.constant(vector), OWN_RATES, steps, seed)

@@ -55,7 +55,7 @@ def train(
 
     Args:
         model: with its initial weights.
-        optimizer: of Keras, not built yet.
+        optimizer: a Keras optimizer, not built yet.
         x: training examples, [n, ...].
         y: their classes, [n].
         order: rows of every minibatch, [steps, batch].

@@ -12,7 +12,7 @@ from training.evaluation.rollouts import Runs
 from training.rules.baselines import Baselines
 
 SEED = 1_000_003
-"""Of held-out draws: meta-training uses (its seed, meta-iteration) instead."""
+"""Seed of held-out draws; meta-training uses its seed and meta-iteration."""
 
 RIVALS = (("Adam 2e-3", True, 2e-3), ("RMSProp 1e-2", False, 1e-2))
 """At the paper's learning rates (section 5.1)."""
@@ -29,10 +29,11 @@ class HeldOut:
 
     Args:
         rule: the rule that is meta-trained.
-        rows: of the set.
-        config: of the run; initial learning rates are spread over its range.
+        rows: rows of the set.
+        config: config of the run; initial learning rates are spread over its
+            range.
         count: instances of each row.
-        steps: of each run.
+        steps: number of steps of each run.
     """
 
     def __init__(

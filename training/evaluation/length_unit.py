@@ -26,7 +26,7 @@ def first_step(rule: Hierarchical, vector, seed: int = 0) -> float:
     Args:
         rule: the learned rule.
         vector: its meta-parameters.
-        seed: of the gradients.
+        seed: seed of the gradients.
     """
     gradient = np.random.default_rng(seed).normal(size=(1, SIZE))
     gradient = tf.constant(gradient, "float32")
@@ -59,5 +59,5 @@ def with_unit(arrays: dict, info: dict) -> dict:
 
 
 def rule(info: dict) -> Hierarchical:
-    """Of a checkpoint's info."""
+    """The rule of a checkpoint, from its info."""
     return Hierarchical(RuleConfig.from_dict(info["rule_config"]))

@@ -97,7 +97,7 @@ def train(
         target: the network.
         optimizer: not built yet.
         milestones: increasing numbers of steps, multiples of 100.
-        seed: of the weights and of the order of the data.
+        seed: seed of the weights and of the order of the data.
         batch: size of the minibatches.
     """
     x, y = target.data()

@@ -63,7 +63,7 @@ def best(losses: dict) -> float:
     """The learning rate with the lowest loss; NaN counts as infinite.
 
     Args:
-        losses: of each learning rate.
+        losses: losses of each learning rate.
     """
     return min(
         losses,

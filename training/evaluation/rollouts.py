@@ -44,7 +44,7 @@ class Runs:
             rates: initial learning rates, one for each setting, or [settings,
                 count].
             steps: number of steps, a multiple of `SEGMENT`.
-            seed: of the instances and of the steps.
+            seed: seed of the instances and of the steps.
 
         Raises:
             ValueError: `steps` is not a multiple.

@@ -33,7 +33,7 @@ WEIGHTS = flags.DEFINE_string(
 STEPS = flags.DEFINE_integer(
     "steps",
     None,
-    "Of each run; 2: number of problems; 7: repeats. Default: the figure's.",
+    "Steps of each run; 2: problems; 7: repeats. Default: the figure's.",
 )
 SEEDS = flags.DEFINE_integer(
     "seeds", None, "Runs of each; 4, 5: instances. Default: the figure's."

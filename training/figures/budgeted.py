@@ -29,10 +29,10 @@ def meta_train(
 
     Args:
         rule: see `training.rules.base`.
-        rows: of a set.
+        rows: rows of a set.
         config: settings.
-        seconds: of meta-iterations.
-        path: of the file.
+        seconds: how long to meta-train.
+        path: path of the file.
         what: for the progress bar.
 
     Returns:

@@ -19,9 +19,9 @@ class Comparison:
     Weights and batches depend on the task and the seed alone.
 
     Args:
-        settings: of the figure.
+        settings: settings of the figure.
         results: finished jobs.
-        steps: of each run.
+        steps: number of steps of each run.
         every: steps between losses.
     """
 
@@ -43,7 +43,7 @@ class Comparison:
             task: a key of `TASKS`.
             who: names the optimizer and its settings.
             make: a function that returns it, not built yet.
-            seed: of the weights and the batches.
+            seed: seed of the weights and the batches.
         """
         if who.startswith(OWN):
             who = f"{who} {candidates.digest(self.rule, self.vector)}"

@@ -19,7 +19,7 @@ EVERY = 10
 QUANTILES = (0.25, 0.5, 0.75)
 
 SEED = 1_000_003
-"""Of the instances; meta-training uses others."""
+"""Seed of the instances; meta-training uses others."""
 
 
 class Contestant(NamedTuple):
@@ -80,7 +80,7 @@ def quantiles(
 
     Args:
         family: the problems.
-        name: of the family, for the finished jobs.
+        name: name of the family, for the finished jobs.
         who: what is run.
         steps: a multiple of 50.
         count: number of instances.

@@ -11,7 +11,7 @@ from training.figures.comparison import OWN
 from training.figures.settings import Settings
 
 ROWS = ("plane", "softmax", "min_max")
-"""Of sections 4.1.1, 4.1.3 and 4.1.4; fixed before anything was run."""
+"""Rows of sections 4.1.1, 4.1.3 and 4.1.4; fixed before anything was run."""
 
 ADAM_RATE, RMSPROP_RATE = 2e-3, 1e-2
 STEPS, SEEDS = 500, 32

@@ -50,7 +50,7 @@ def problem(kind: str, activation: str, settings: Settings) -> OnPictures:
     Args:
         kind: "MLP", of one hidden layer of 20 units on 7 x 7 pixels (the first
             layer's weights are most of the cost), or "ConvNet", on 14 x 14.
-        activation: of the hidden layers.
+        activation: activation of the hidden layers.
         settings: which pictures.
     """
     bank = _bank(settings.pictures, settings.data_dir)

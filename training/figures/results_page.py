@@ -109,7 +109,7 @@ def rebuild(out: pathlib.Path, root: pathlib.Path) -> list[str]:
 
     Args:
         out: where the figures were made.
-        root: of the checkout.
+        root: root folder of the checkout.
 
     Returns:
         Names of the figures that were copied.

@@ -14,8 +14,8 @@ class Settings:
 
     Args:
         out: folder of pictures, CSVs and finished jobs.
-        weights: of the learned optimizer: a name, or a path.
-        steps: of each run.
+        weights: weights of the learned optimizer: a name, or a path.
+        steps: number of steps of each run.
         seeds: runs of each, with seeds 0, 1, ...
         batch: size of the minibatches.
         pictures: training pictures of each data set.
@@ -66,7 +66,7 @@ class Settings:
         return steps
 
     def selected(self, names) -> list:
-        """Those that `only` leaves.
+        """The names that `only` leaves.
 
         Raises:
             SettingsError: none.

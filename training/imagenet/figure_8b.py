@@ -46,7 +46,7 @@ class Finished(NamedTuple):
 
     @property
     def losses(self) -> np.ndarray:
-        """Of every line."""
+        """Losses of all lines."""
         return np.array([float(row["loss"]) for row in self.rows])
 
     @property

@@ -19,7 +19,7 @@ class Curve:
     take again are dropped.
 
     Args:
-        path: of the file.
+        path: path of the file.
         columns: names; the first must be "step".
         step: at which the run goes on: steps taken before.
     """
@@ -68,9 +68,9 @@ class Checkpoints:
     folder of the first.
 
     Args:
-        folder: of the checkpoints.
-        strategy: of the replicas.
-        model: of the run.
+        folder: folder of the checkpoints.
+        strategy: strategy of the replicas.
+        model: model of the run.
         optimizer: built.
         keep: number of the newest ones that stay.
     """

@@ -32,10 +32,10 @@ def report(
     """Parameters, memory of the optimizer and time, for people to read.
 
     Args:
-        settings: of the run.
+        settings: settings of the run.
         model: its model.
         optimizer: its optimizer, not built; used up.
-        steps: of the run.
+        steps: number of steps of the run.
         replicas: that share a batch.
     """
     inner = getattr(optimizer, "inner_optimizer", optimizer)

@@ -49,7 +49,7 @@ def make(
     `keras.utils.set_random_seed`.
 
     Args:
-        name: of the architecture.
+        name: name of the architecture.
         image_size: width and height of the pictures.
         precision: Keras's name of a dtype policy.
         classes: number of outputs.

@@ -4,7 +4,7 @@ import keras
 import tensorflow as tf
 
 SMOOTHING = 0.1
-"""Of labels, as in Szegedy et al. 2015, section 7."""
+"""How far labels are smoothed, as in Szegedy et al. 2015, section 7."""
 
 
 def loss(labels, logits):

@@ -72,7 +72,7 @@ def make(
     """A new optimizer.
 
     Args:
-        name: of the optimizer.
+        name: name of the optimizer.
         steps_per_epoch: for those that have a schedule.
         learning_rate: in place of the default; of "hrnn" the initial one.
         scale_loss: whether gradients are of half precision (float16), and the

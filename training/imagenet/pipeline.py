@@ -25,7 +25,7 @@ def training_examples(
         records: `source.Records`, or what is called like it: a function of a
             seed, with a `count`.
         size: width and height of the pictures.
-        seed: of order and crops.
+        seed: seed of order and crops.
         start: examples that were seen before.
     """
     epoch, seen = divmod(start, records.count)
@@ -75,12 +75,12 @@ def training_batches(
     """Endless batches for all replicas, from a step on.
 
     Args:
-        strategy: of the replicas.
+        strategy: strategy of the replicas.
         records: function of the number of machines and of this one among them
             to its `source.Records`.
         size: width and height of the pictures.
-        batch_size: of the global batch.
-        seed: of order and crops.
+        batch_size: size of the global batch.
+        seed: seed of order and crops.
         step: steps taken before.
 
     Raises:

@@ -21,7 +21,7 @@ class Run:
     """Trains from where the folder's newest checkpoint is.
 
     Args:
-        folder: of the run.
+        folder: folder of the run.
         loop: a `training.replicas.Loop`, with `objective.metrics`.
         batches: function of the steps taken before to training batches.
         validation: validation batches, or None.
@@ -61,7 +61,7 @@ class Run:
         """Goes on until so many steps have been taken in all.
 
         Args:
-            steps: of the whole run.
+            steps: number of steps of the whole run.
             log_every: steps to a line of the curve, with their mean loss.
             save_every: steps to a checkpoint; one is written at the end, too.
             validate_every: steps to a validation; 0 for none.

@@ -50,7 +50,7 @@ class Settings:
         """Whether a run with these settings may go on in a folder.
 
         Args:
-            path: of the settings that are stored there, if any are.
+            path: file of the settings that are stored there, if any are.
 
         Raises:
             ValueError: one of them differs.

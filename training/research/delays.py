@@ -28,7 +28,7 @@ class Delayed(Run):
 
     Args:
         delay: k, in updates.
-        arguments: of `Run`.
+        arguments: arguments of `Run`.
     """
 
     def __init__(self, delay: int, *arguments):

@@ -22,7 +22,7 @@ from training.runs.local import Run
 RATE = 1e-3
 SEEDS = 3
 POINTS = 6
-"""Of a curve, besides the first."""
+"""Points of a curve, besides the first."""
 
 ONE_MACHINE, ONE_WORKER = "one machine", "one worker"
 
@@ -61,7 +61,7 @@ def learn(updates: int) -> dict:
     instances after 200 steps.
 
     Args:
-        updates: of each run.
+        updates: number of updates of each run.
     """
     wanted = [updates * k // POINTS for k in range(POINTS + 1)]
     held_out = HeldOut(

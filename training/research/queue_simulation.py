@@ -39,7 +39,7 @@ def simulate(
         update_s: that the server needs for one update.
         numbers: meta-parameters, of 4 bytes; each update reads and writes all.
         updates: to simulate; the first half is the start, and not counted.
-        seed: of the draws.
+        seed: seed of the draws.
     """
     random = np.random.default_rng(seed)
     times = random.choice(unroll_s, workers + updates)

@@ -31,7 +31,7 @@ class Rule(Protocol):
 
         Args:
             meta: from `unpack`.
-            sizes: of the problem's tensors.
+            sizes: sizes of the problem's tensors.
             theta: where the problems start, [B, N].
         """
         ...
@@ -41,7 +41,7 @@ class Rule(Protocol):
 
         Args:
             meta: from `unpack`.
-            sizes: of the problem's tensors.
+            sizes: sizes of the problem's tensors.
             state: before the step.
             gradient: at `attended` of the state, [B, N].
             lr: initial learning rates, [B].

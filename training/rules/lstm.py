@@ -41,7 +41,7 @@ def preprocess(gradient, p: float):
     of Andrychowicz et al., appendix A.
 
     Args:
-        gradient: of any shape.
+        gradient: a gradient of any shape.
         p: how many powers of e below 1 are told apart.
     """
     size = tf.abs(gradient)
@@ -80,8 +80,8 @@ class LSTMRule:
 
     Args:
         units: U, of each layer (20 in Andrychowicz et al.).
-        p: of `preprocess` (10 there).
-        scale: of the output, so that first steps are short.
+        p: p of `preprocess` (10 there).
+        scale: scale of the output, so that first steps are short.
     """
 
     units: int = 20
@@ -89,7 +89,7 @@ class LSTMRule:
     scale: float = 0.05
 
     def shapes(self) -> LSTMMeta:
-        """Of the meta-parameters, in the order of the flat vector."""
+        """Shapes of the meta-parameters, in the order of the flat vector."""
         u = self.units
         return LSTMMeta(
             (4 * u, 2 + u), (4 * u,), (4 * u, 2 * u), (4 * u,), (1, u), (1,)

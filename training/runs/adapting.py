@@ -21,7 +21,7 @@ def found_config(info: dict) -> RuleConfig:
     """The rule config of a checkpoint of this or of an earlier version.
 
     Args:
-        info: of the checkpoint.
+        info: information of the checkpoint.
     """
     fields = dict(info["rule_config"])
     if info["rule_version"] < 3:
@@ -36,7 +36,7 @@ def adapted_vector(found: RuleConfig, vector, config: RuleConfig, seed: int):
         found: the rule that they belong to.
         vector: flat, of that rule.
         config: the rule to start.
-        seed: of what is drawn anew.
+        seed: seed of what is drawn anew.
 
     Returns:
         Flat meta-parameters of the new rule.
@@ -80,10 +80,10 @@ def adapted(arrays: dict, info: dict, config: RuleConfig, seed: int) -> dict:
     has no memory yet, and problems are drawn anew.
 
     Args:
-        arrays: of the checkpoint.
-        info: of the checkpoint.
+        arrays: arrays of the checkpoint.
+        info: information of the checkpoint.
         config: the run's rule.
-        seed: of the run.
+        seed: seed of the run.
     """
     average = arrays["state/average"]
     vector = adapted_vector(found_config(info), average, config, seed)

@@ -42,7 +42,7 @@ def state_of(arrays: dict, shape) -> tuple[meta_optimizer.MetaState, int]:
     """The inverse of `state_arrays`.
 
     Args:
-        arrays: of a checkpoint.
+        arrays: arrays of a checkpoint.
         shape: that the meta-parameters must have.
 
     Raises:

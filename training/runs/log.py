@@ -17,12 +17,12 @@ class RunLog:
     """Writes `meta_train.csv` and TensorBoard's events into a folder.
 
     Args:
-        folder: of the run.
+        folder: folder of the run.
         iteration: at which the run goes on: later lines of an earlier part of
             the run, whose meta-iterations will be done again, are dropped.
         seconds: time that the run has taken so far.
-        limit: of this part of the run in seconds, or None.
-        core_seconds: of computing that the run has taken so far.
+        limit: seconds that this part of the run may take, or None.
+        core_seconds: core-seconds that the run has taken so far.
         core_clock: computing time of this part of the run; other processes may
             do the work.
         columns: names of further columns of the CSV.

@@ -55,9 +55,9 @@ def train(
     unless it was stopped.
 
     Args:
-        folder: of the run, prepared.
+        folder: folder of the run, prepared.
         run: `training.runs.local.Run`, or another with the same interface.
-        log: of the run; closed at the end.
+        log: log of the run; closed at the end.
         schedule: when what is done.
         advance: does something of the run and writes it into the log; takes the
             number of meta-iterations before, and returns that after it.

@@ -18,7 +18,7 @@ from training.evaluation.practice.task import (
 from training.evaluation.rivals import OUTPUT
 
 BANDWIDTH = 0.3
-"""Of the noise on rows that are drawn again, in a feature's deviations."""
+"""Size of the noise on rows that are drawn again, in a feature's deviations."""
 
 
 @functools.lru_cache(maxsize=2)
@@ -36,8 +36,8 @@ def smoothed(name: str, generator, count: int, held_out: bool):
     So the table's distribution, smoothed, has no end.
 
     Args:
-        name: of a data set in scikit-learn.
-        generator: of random numbers.
+        name: name of a data set in scikit-learn.
+        generator: the generator of random numbers.
         count: number of rows.
         held_out: whether to take the rows that are held out.
     """

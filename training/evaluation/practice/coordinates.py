@@ -18,7 +18,7 @@ from training.evaluation.practice.task import (
 from training.evaluation.rivals import OUTPUT
 
 SIDE = 128
-"""Of the square in the middle of the photograph, in pixels."""
+"""Side of the square in the middle of the photograph, in pixels."""
 
 OMEGA = 15.0
 """Frequency of the first layer's sines."""

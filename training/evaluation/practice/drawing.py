@@ -21,7 +21,7 @@ def draw(found: list[Found], own: str, rates, path: pathlib.Path):
         found: results of each task.
         own: the learned optimizer's name among them.
         rates: its first step lengths.
-        path: of the PNG.
+        path: path of the PNG.
     """
     figure, panels = output.page(len(found), columns=5, width=2.9, height=2.4)
     for one, axes in zip(found, panels, strict=True):

@@ -34,7 +34,7 @@ def classified(name: str, side: int, batch: int) -> Rows:
     """Pictures and their classes.
 
     Args:
-        name: of the data set (`problems.pictures.PREPARED`).
+        name: name of the data set (`problems.pictures.PREPARED`).
         side: pictures are averaged over squares to this height and width.
         batch: pictures of a minibatch.
 

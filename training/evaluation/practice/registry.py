@@ -45,7 +45,7 @@ def selected(names=None, half: str | None = None, quick: bool = False) -> list:
     """The tasks that are asked for, in the order of the suite.
 
     Args:
-        names: of tasks; None for all.
+        names: names of tasks; None for all.
         half: one of `HALVES`; None for both.
         quick: whether to keep only those of `QUICK`.
 

@@ -80,7 +80,7 @@ def write_csv(found: list[Found], own: str, path: pathlib.Path):
     Args:
         found: results of each task.
         own: the learned optimizer's name among them.
-        path: of the file.
+        path: path of the file.
     """
     rows = [
         [one.task.name, one.task.half, "own" if name == own else name, rate,

@@ -59,7 +59,7 @@ class Trainer:
         task: what to train.
         source: the task's data.
         contender: the optimizer.
-        steps: of every run, as `check_steps` allows.
+        steps: number of steps of every run, as `check_steps` allows.
 
     Raises:
         ValueError: see `check_steps`.
@@ -127,7 +127,7 @@ class Trainer:
         """One run; it ends where the loss is no longer finite.
 
         Args:
-            seed: of the initial weights and of the minibatches.
+            seed: seed of the initial weights and of the minibatches.
             rate: the learning rate.
         """
         self.reset(seed, rate)

@@ -17,7 +17,7 @@ WON = 1.0
 
 
 class Score(NamedTuple):
-    """Of one optimizer on one task."""
+    """The score of one optimizer on one task."""
 
     ratio: float  # geometric mean over seeds, each at most `CAP`
     diverged: int  # seeds whose loss did not stay finite
@@ -37,7 +37,7 @@ def best_rate(runs: dict) -> float:
     """The learning rate with the lowest geometric mean of final losses.
 
     Args:
-        runs: of each learning rate, a list over seeds.
+        runs: runs of each learning rate, a list over seeds.
     """
     return min(
         runs,
@@ -67,7 +67,7 @@ def score(runs: list[Run], best: list[Run], rate: float) -> Score:
 
 
 class Summary(NamedTuple):
-    """Of one optimizer on several tasks."""
+    """The scores of one optimizer on several tasks."""
 
     geometric_mean: float
     worst: float

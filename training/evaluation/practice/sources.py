@@ -57,8 +57,8 @@ class Endless(NamedTuple):
     """Examples that are made anew at every step.
 
     Args:
-        make: of a generator, a number of examples and whether they are held
-            out (a source without an end may ignore that) to (x, y).
+        make: a function of a generator, a number of examples and whether they
+            are held out (a source without an end may ignore that) to (x, y).
         batch: examples of a minibatch.
         held: number of examples that are held out.
     """
@@ -80,8 +80,8 @@ def minibatches(source: Source, seed: int, first: int, count: int) -> tuple:
     """The minibatches of `count` steps from step `first` on.
 
     Args:
-        source: of the data.
-        seed: of the run.
+        source: source of the data.
+        seed: seed of the run.
         first: number of the first step.
         count: number of steps.
 

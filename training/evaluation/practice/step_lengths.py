@@ -17,13 +17,13 @@ from training.evaluation.practice.runs import BLOCK, Trainer
 from training.evaluation.practice.sources import minibatches
 
 DECAY = 0.9
-"""Of the running average of gradients."""
+"""Decay of the running average of gradients."""
 
 _TINY = 1e-30
 
 
 class StepLengths(NamedTuple):
-    """Of one run: arrays [steps, T], and the names of the T tensors."""
+    """Those of one run: arrays [steps, T], and names of the T tensors."""
 
     step: np.ndarray  # root mean square of the step
     tensor: np.ndarray  # root mean square of the tensor before the step
@@ -44,8 +44,8 @@ def measure(trainer: Trainer, seed: int, rate: float) -> StepLengths:
     An optimizer with attention is measured where it takes its gradients.
 
     Args:
-        trainer: of the task and the optimizer.
-        seed: of the initial weights and of the minibatches.
+        trainer: trainer of the task and the optimizer.
+        seed: seed of the initial weights and of the minibatches.
         rate: the learning rate.
     """
     variables = trainer.model.trainable_variables
@@ -117,8 +117,8 @@ def draw(found: dict[str, StepLengths], title: str, path: pathlib.Path):
 
     Args:
         found: by the name of the optimizer.
-        title: of the picture.
-        path: of the PNG.
+        title: title of the picture.
+        path: path of the PNG.
     """
     figure, panels = output.page(
         3 * len(found), columns=len(found), width=4.6, height=2.6

@@ -25,9 +25,9 @@ class Settings:
         tasks: names; None for all.
         half: only tasks of this half; None for both.
         quick: whether to take eight of the tasks for decisions only.
-        weights: of the learned optimizer: a name, or a path.
+        weights: weights of the learned optimizer: a name, or a path.
         rates: its first step lengths; None for the constructor's default.
-        steps: of each run.
+        steps: number of steps of each run.
         seeds: runs of each, with seeds 0, 1, ...
         results: file that the learned optimizer's finished runs are added to
             and taken from; None keeps nothing.

@@ -26,8 +26,8 @@ class Task:
         source: returns the data; it is called when the task is run.
         network: returns a new model. Initializers and dropout are left as
             users leave them, unseeded: `build` seeds them.
-        objective: of (model, x, y, training) to the scalar loss and the
-            outputs that accuracy is computed from.
+        objective: a function of (model, x, y, training): the scalar loss and
+            the outputs that accuracy is computed from.
         pictures: the data set that tensorflow-datasets must have prepared
             (`problems.pictures.PREPARED`), if any.
         classifies: whether accuracy is defined: outputs are logits, and `y`
@@ -79,7 +79,7 @@ def supervised(loss: keras.losses.Loss) -> Callable:
     """The objective of an ordinary network: a loss of its outputs.
 
     Args:
-        loss: of (y, outputs).
+        loss: a function of (y, outputs).
     """
 
     def objective(model, x, y, training):
