@@ -14,6 +14,7 @@ from hrnn_opt.model import chunks
 BACKEND = keras.backend.backend()
 STEPS, BAD = 20, 9  # at step number BAD a gradient is not finite
 RATE = 0.125
+SEED = 3  # of the weights: with it every tensor moves visibly
 
 SHAPES = {
     "scale": (),

@@ -3,7 +3,7 @@
 See `tests/backend_cases.py`. `python -m tests.backend_models FOLDER` makes
 `FOLDER/<backend>.npz`, with the cases of both files, and `<backend>.keras`;
 with `--load` it goes on with the models that all backends have saved there.
-FOLDER holds `noisy0.npz`, the optimizer's weights.
+FOLDER holds the optimizer's weights, as `weights_file` names them.
 """
 
 import pathlib
@@ -249,7 +249,7 @@ def in_float32(arrays):
 
 def run(folder):
     """All cases of both files, as {case: {name: array}}."""
-    weights = folder / "noisy0.npz"
+    weights = folder / f"noisy{backend_cases.SEED}.npz"
     results = interrupted(weights, folder)
     results |= interrupted_in_bfloat16(weights, folder)
     results["on batch"] = swapped_on_batch(weights, folder)

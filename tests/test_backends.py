@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from tests import backend_cases
-from tests.backend_cases import BAD, FEATURES, LARGE, SHAPES, TRACED
+from tests.backend_cases import BAD, FEATURES, LARGE, SEED, SHAPES, TRACED
 from tests.reference import ReferenceOptimizer
 from tests.reference_pair import weights_file
 
@@ -49,8 +49,9 @@ class Results:
 
     def __init__(self, folder):
         self.folder = folder
-        # Of a seed with which every tensor moves visibly.
-        self.weights = weights_file(folder, 3, negligible=0.01, length_unit=0.5)
+        self.weights = weights_file(
+            folder, SEED, negligible=0.01, length_unit=0.5
+        )
         self.get = functools.cache(self._get)
 
     def _get(self, backend, *flags):
