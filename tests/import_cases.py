@@ -6,6 +6,7 @@ import `compilation_cache.enable` keeps nothing in FOLDER: TensorFlow has
 computed something before.
 """
 
+import contextlib
 import importlib
 import os
 import pathlib
@@ -28,12 +29,20 @@ def changing(names) -> list[str]:
 def kept(folder: pathlib.Path) -> bool:
     """Whether a program of XLA is kept, once this is asked for."""
     import tensorflow as tf
+    from absl import app
 
     from training.common import compilation_cache
 
     os.environ["HRNN_OPT_CACHE"] = str(folder)
     compilation_cache.enable()
-    tf.function(lambda x: x + 1.0, jit_compile=True)(tf.ones(3))
+    add = tf.function(lambda x: x + 1.0, jit_compile=True)
+    with contextlib.suppress(SystemExit):
+        # TensorFlow reads its own settings no later than here.
+        app.run(
+            lambda _: add(tf.ones(3)) is None,
+            argv=["program"],
+            flags_parser=lambda argv: argv,
+        )
     return any(folder.iterdir())
 
 

@@ -7,8 +7,6 @@ practice: twenty networks as users have them, with noise that lasts.
 Prints tables; the last line is JSON.
 """
 
-import training.common.compilation_cache  # noqa: F401, I001 (before TensorFlow)
-
 import json
 import pathlib
 
@@ -18,6 +16,7 @@ from tqdm import tqdm
 
 import problems
 from hrnn_opt.model.slots import STATE_DTYPES
+from training.common import compilation_cache
 from training.common.results import Results
 from training.common.tables import table
 from training.evaluation import candidates, corpus, networks, practice
@@ -287,6 +286,7 @@ def main(argv):
 
 def run():
     """Entry point of the console script."""
+    compilation_cache.enable()
     app.run(main)
 
 

@@ -191,7 +191,6 @@ def train(folder: pathlib.Path, chosen: Settings, builder, strategy) -> dict:
 
 def main(argv):
     """Finds the data, then trains or forecasts."""
-    compilation_cache.enable()
     if len(argv) > 1:
         raise app.UsageError(f"Only flags are taken. Received: {argv[1:]}")
     if not flags.FLAGS["verbosity"].present:
@@ -222,6 +221,7 @@ def main(argv):
 
 def run():
     """Entry point of the console script."""
+    compilation_cache.enable()
     app.run(main)
 
 

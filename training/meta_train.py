@@ -246,7 +246,6 @@ def train_in_cluster():
 
 def main(argv):
     """Meta-trains, or does this process's part of it."""
-    compilation_cache.enable()
     if len(argv) > 1:
         raise app.UsageError(f"Only flags are taken. Received: {argv[1:]}")
     if LOCAL_WORKERS.value:
@@ -263,6 +262,7 @@ def main(argv):
 def run_program():
     """Entry point of the console script."""
     flags.mark_flag_as_required("train_dir")
+    compilation_cache.enable()
     app.run(main)
 
 

@@ -1,8 +1,9 @@
 """XLA's programs, kept for the next start of a program that asks for it.
 
-TensorFlow reads the folder from the environment when it computes for the first
-time. So a program that wants the cache calls `enable` before anything else in
-its main function, and its modules compute nothing while they are imported.
+TensorFlow reads the folder from the environment once: when it computes for the
+first time, or when `absl.app.run` begins. So a program that wants the cache
+calls `enable` before that, and its modules compute nothing while they are
+imported.
 
 `HRNN_OPT_CACHE` names the folder; empty, nothing is kept. What has not been
 read for a month goes at the next start: every edit of the sources leaves some.
@@ -36,7 +37,7 @@ def enable():
     """Keeps what XLA compiles from now on, in this process and its children.
 
     A folder that `TF_XLA_FLAGS` names already stays the one. Once TensorFlow
-    has computed anything, the call has no effect.
+    has read it, the call has no effect.
     """
     folder = os.environ.get("HRNN_OPT_CACHE", "~/.cache/hrnn_opt/xla")
     given = os.environ.get("TF_XLA_FLAGS", "")

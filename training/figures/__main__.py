@@ -57,7 +57,6 @@ ONLY = flags.DEFINE_list(
 
 def main(argv):
     """Draws one figure."""
-    compilation_cache.enable()
     if len(argv) != 2 or argv[1] not in FIGURES:
         raise app.UsageError(
             f"Name one figure of {', '.join(FIGURES)}. Received: {argv[1:]}"
@@ -89,6 +88,7 @@ def main(argv):
 
 def run():
     """Entry point of the console script."""
+    compilation_cache.enable()
     app.run(main)
 
 
