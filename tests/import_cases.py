@@ -29,20 +29,22 @@ def changing(names) -> list[str]:
 def kept(folder: pathlib.Path) -> bool:
     """Whether a program of XLA is kept, once this is asked for."""
     import tensorflow as tf
-    from absl import app
+    from absl import app, flags
 
     from training.common import compilation_cache
 
+    def parse(argv):
+        flags.FLAGS.mark_as_parsed()
+        return argv
+
+    def compile_one(argv):
+        tf.function(lambda x: x + 1.0, jit_compile=True)(tf.ones(3))
+
     os.environ["HRNN_OPT_CACHE"] = str(folder)
     compilation_cache.enable()
-    add = tf.function(lambda x: x + 1.0, jit_compile=True)
     with contextlib.suppress(SystemExit):
         # TensorFlow reads its own settings no later than here.
-        app.run(
-            lambda _: add(tf.ones(3)) is None,
-            argv=["program"],
-            flags_parser=lambda argv: argv,
-        )
+        app.run(compile_one, argv=["program"], flags_parser=parse)
     return any(folder.iterdir())
 
 

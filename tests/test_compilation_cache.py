@@ -26,10 +26,10 @@ from training.common import compilation_cache
 def test_enabling_names_the_folder(tmp_path, monkeypatch, cache, given, wanted):
     folder = cache and str(tmp_path / cache)
     monkeypatch.setenv("HRNN_OPT_CACHE", folder)
+    # Set in any case: only then it is as before afterwards.
+    monkeypatch.setenv("TF_XLA_FLAGS", given or "")
     if given is None:
-        monkeypatch.delenv("TF_XLA_FLAGS", raising=False)
-    else:
-        monkeypatch.setenv("TF_XLA_FLAGS", given)
+        monkeypatch.delenv("TF_XLA_FLAGS")
     for _ in range(2):
         compilation_cache.enable()
         assert os.environ["TF_XLA_FLAGS"] == wanted.format(tmp_path)
