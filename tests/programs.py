@@ -93,9 +93,11 @@ def run(module: str, *arguments, seconds: float = 600, **environment) -> Done:
         return program.wait(seconds)
 
 
-def succeeded(module: str, *arguments, **environment) -> str:
+def succeeded(
+    module: str, *arguments, seconds: float = 600, **environment
+) -> str:
     """What a program prints, which must end well."""
-    done = run(module, *arguments, **environment)
+    done = run(module, *arguments, seconds=seconds, **environment)
     assert done.returncode == 0, done.stderr[-3000:]
     return done.stdout
 

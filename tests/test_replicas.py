@@ -16,7 +16,7 @@ def run_cases(marker):
     """In a process, since devices are divided before anything is computed."""
     programs.succeeded(
         "pytest", "-q", "-m", marker, "-n0", "-p", "no:cacheprovider",
-        "tests/replica_cases.py", "tests/replica_guard_cases.py",
+        "tests/replica_cases.py", "tests/replica_guard_cases.py", seconds=1800,
     )  # fmt: skip
 
 
