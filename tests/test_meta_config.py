@@ -69,10 +69,15 @@ def test_shares_by_hand():
 
 def test_segments_between():
     config = MetaConfig(segment=50, mean_between=400.0)
-    found = tf.map_fn(
-        lambda n: lengths.segments_between(draws.fold(1, n), config),
-        tf.range(MANY),
-    ).numpy()
+
+    @tf.function(jit_compile=True, autograph=False)
+    def drawn():
+        return tf.map_fn(
+            lambda n: lengths.segments_between(draws.fold(1, n), config),
+            tf.range(MANY),
+        )
+
+    found = drawn().numpy()
     assert found.min() == 0
     # Standard error of the mean: 8 / sqrt(10,000).
     assert abs(found.mean() - 8.0) < 5 * 0.08

@@ -103,7 +103,7 @@ def test_estimate_benchmark_compares_forecasts_with_measurements():
 @pytest.mark.slow
 @pytest.mark.required
 def test_telemetry_benchmark_tells_its_share():
-    printed, result = benchmark("telemetry", "--seconds=1")
+    printed, result = benchmark("telemetry", "--seconds=1", "--only=small_mlp")
     assert result["every"] == 100
     assert math.isfinite(result["small_mlp"]["share"])
     assert "small_mlp" in printed and "holds" in printed

@@ -13,10 +13,14 @@ from training import replicas
 
 
 def run_cases(marker):
-    """In a process, since devices are divided before anything is computed."""
+    """In a process, since devices are divided before anything is computed.
+
+    One of the cases connects to a cluster, after which a variable outside of a
+    strategy has no device: those of the guard come first.
+    """
     programs.succeeded(
         "pytest", "-q", "-m", marker, "-n0", "-p", "no:cacheprovider",
-        "tests/replica_cases.py", "tests/replica_guard_cases.py", seconds=1800,
+        "tests/replica_guard_cases.py", "tests/replica_cases.py", seconds=1800,
     )  # fmt: skip
 
 

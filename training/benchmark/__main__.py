@@ -123,7 +123,7 @@ def _estimate() -> dict:
 def _telemetry() -> dict:
     from training.benchmark import telemetry_cost
 
-    return telemetry_cost.run(SECONDS.value)
+    return telemetry_cost.run(SECONDS.value, ONLY.value)
 
 
 # Name to a function that prints tables and returns figures. Each imports its

@@ -84,11 +84,28 @@ def ratio(model, every: int, readings: int) -> tuple[float, float, float]:
     return 1e3 * step, 1e3 * cost, cost / (every * step)
 
 
-def run(seconds: float) -> dict:
-    """Prints the table; returns the figures."""
+MODELS = (small_convnet, small_mlp, keras.applications.MobileNetV2)
+
+
+def run(seconds: float, only: str | None = None) -> dict:
+    """Prints the table; returns the figures.
+
+    Args:
+        seconds: how long to measure, roughly, for each small model.
+        only: part of the names of the models to measure; None takes all.
+
+    Raises:
+        ValueError: no model's name has that part.
+    """
     every = Telemetry("unused").every
     rows, result = [], {"every": every, "limit": LIMIT}
-    for make in (small_convnet, small_mlp, keras.applications.MobileNetV2):
+    chosen = [make for make in MODELS if not only or only in make.__name__]
+    if not chosen:
+        raise ValueError(
+            "Flag --only must be part of a model's name: "
+            f"{[make.__name__ for make in MODELS]}. Received: {only!r}"
+        )
+    for make in chosen:
         if make is keras.applications.MobileNetV2:
             model = make(weights=None, input_shape=(32, 32, 3), classes=10)
             readings = 5
