@@ -54,13 +54,15 @@ def _hidden(units: int):
 
 
 def _gru(units: int, inputs: int) -> GRUParameters:
-    # Gate biases of 2.2: a fresh cell remembers.
-    bias = [2.2] * (2 * units) + [0.0] * units
+    def bias(rng, shape):
+        # Gate biases of 2.2: a fresh cell remembers.
+        return np.where(np.arange(3 * units) < 2 * units, 2.2, 0.0)
+
     return GRUParameters(
         _normal(3 * units, inputs),
         _normal(2 * units, units),
         _normal(units, units),
-        _constant((3 * units,), *bias),
+        ((3 * units,), bias),
     )
 
 

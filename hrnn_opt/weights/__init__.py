@@ -6,8 +6,11 @@ version, config, provenance (how they were trained) and a sha256 of all that.
 
 import hashlib
 import json
+import lzma
 import os
 import pathlib
+import struct
+import tokenize
 import zipfile
 import zlib
 from typing import NamedTuple
@@ -129,8 +132,11 @@ def load(weights: str | os.PathLike) -> Weights:
         metadata = json.loads(str(arrays.pop("metadata")))
         version = metadata["rule_version"]
     except (
-        zipfile.BadZipFile, zlib.error, RuntimeError, EOFError, OSError,
-        ValueError, KeyError, TypeError, AttributeError,
+        # What zipfile, its decompressors and NumPy's parser of headers raise.
+        zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error,
+        tokenize.TokenError, SyntaxError, RuntimeError, EOFError, OSError,
+        ValueError, LookupError, TypeError, AttributeError, MemoryError,
+        OverflowError,
     ) as error:  # fmt: skip
         raise ValueError(
             f"{path} is not a weights file: expected an .npz archive with one "
@@ -150,11 +156,16 @@ def load(weights: str | os.PathLike) -> Weights:
             raise ValueError(
                 f"expected arrays {shapes} for its config. Received: {got}"
             )
+        kinds = {str(array.dtype) for array in arrays.values()}
+        if kinds != {"float32"}:
+            raise ValueError(
+                f"expected arrays of float32. Received: {sorted(kinds)}"
+            )
         vector = np.concatenate([np.ravel(arrays[name]) for name in shapes])
         provenance, expected = metadata["provenance"], metadata["sha256"]
-    except (KeyError, TypeError, ValueError) as error:
+        digest = _digest(config, vector, provenance)
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise ValueError(f"{path} is damaged: {error}") from error
-    digest = _digest(config, vector, provenance)
     if digest != expected:
         raise ValueError(
             f"{path} is damaged: expected sha256 {expected}. Received: {digest}"
