@@ -147,6 +147,16 @@ def alignment(g, old_g_bar, r, moving):
     return np.array(cosines + values + ratios)
 
 
+def agreement(cosines, count):
+    """The smallest cosine, smaller where few elements have a gradient."""
+    return min(cosines) * np.sqrt(count / (count + 16.0))
+
+
+def largest_fall(fall, steps, agreed):
+    """fall / n in step n; a fifth of what the agreement is below -0.5 more."""
+    return fall / (steps + 1.0) + 0.2 * max(0.0, -agreed - 0.5)
+
+
 def age(steps):
     """1 / (1 + n / tau) of the steps that a tensor has made."""
     return np.array([1 / (1 + steps / tau) for tau in (10, 100, 1000)])
@@ -293,6 +303,7 @@ class ReferenceOptimizer:
         self.steps = np.zeros(len(sizes))
         self.log_step = np.zeros(len(sizes))
         self.population = np.zeros(len(sizes))
+        self.agreement = np.zeros(len(sizes))
         self.accumulators = [np.zeros_like(v) for v in self.theta]
         self.log_lengths = None  # of the steps after a failure
         self.iterations = 0
@@ -425,6 +436,8 @@ class ReferenceOptimizer:
                 if self.config.alignment:
                     flat = g.reshape(-1)
                     signals.append(alignment(flat, old_g_bar, new_r, moving))
+                    cosines = signals[0][: len(new_r)]
+                    self.agreement[t] = agreement(cosines, moving.sum())
                 if self.config.age:
                     signals.append(age(self.steps[t]))
                 mean = [self.h[t][:, own].mean(1), x[:, own].mean(1)]
@@ -518,6 +531,11 @@ class ReferenceOptimizer:
                 eta[i] = old_eta_bar
             if self.use_eta_bar:
                 eta_bar[i] = log_step_average(weights, old_eta_bar, eta[i])
+            if config.fall:
+                fall = largest_fall(
+                    config.fall, self.steps[t], self.agreement[t]
+                )
+                eta_bar[i] = max(eta_bar[i], old_eta_bar - fall)
         new_r = r
         if config.lazy:  # what has no gradient stays as it was
             h = np.where(moving, h, self.h[t])

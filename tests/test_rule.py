@@ -43,6 +43,7 @@ ABLATIONS = {
     "no signals": {"alignment": False, "age": False},
     "no Global RNN": {"global_rnn": False},
     "no shortcut": {"shortcut": False},
+    "bounded fall": {"fall": 0.01},
     # Of gradients whose scale differs by a hundred from step to step.
     "negligible": {"negligible": 0.05},
     "unit": {"length_unit": 0.3},
@@ -131,7 +132,7 @@ def state_of_reference(reference):
         fields["h_tensor"] = reference.h_tensor
     if reference.h_global is not None:
         fields["h_global"] = reference.h_global[:, None]
-    for name in ("largest", "steps", "log_step", "population"):
+    for name in ("largest", "steps", "log_step", "population", "agreement"):
         fields[name] = getattr(reference, name)[None]
     return fields | {"skipped": np.asarray(reference.skipped)}
 

@@ -62,8 +62,8 @@ def sense_chunk(
         g: finite gradients [n].
         largest: `features.largest_magnitude` of the rows' tensors [1, R], None
             where nothing is negligible.
-        bias: `hierarchy.param_bias` of the rows' tensors, [3P or 3P + 1, R];
-            only its shape counts without Tensor RNN.
+        bias: `step.from_above` of the rows' tensors, [..., R]; only its shape
+            counts without Tensor RNN.
         filled: parameters in each row that are not padding [R], or None if
             there is no padding.
         seeds: for `rounding.to_bfloat16` [words(F), R], None if the state is

@@ -13,7 +13,7 @@ from keras import ops
 from hrnn_opt import backend
 from hrnn_opt.model import chunks, kernels, rounding
 from hrnn_opt.model.slots import Slots
-from hrnn_opt.rule import fallback, features, hierarchy
+from hrnn_opt.rule import fallback, features
 from hrnn_opt.rule import step as rule
 from hrnn_opt.rule.config import RuleConfig
 from hrnn_opt.rule.hierarchy import SharedState
@@ -94,7 +94,7 @@ def _step(config, slots, targets, grads, lr, rounding_keys):
     meta = from_vector(config, meta_vector)
     shared = SharedState(*(_columns(slots, v, targets) for v in slots.shared))
     tensors = _tensor_state(config, slots, targets, grads)
-    bias = hierarchy.param_bias(meta, shared)
+    bias = rule.from_above(config, meta, shared, tensors)
     if bias is None:
         bias = ops.zeros((1, len(targets)), slots.dtype)
 

@@ -78,6 +78,25 @@ def alignment(sums, count):
     return ops.stop_gradient(ops.concatenate([cosine, value, ratio], axis=0))
 
 
+FEW = 16.0
+"""A cosine of so many elements counts 0.7 of its size, one of few much less:
+that of a single element is always 1 or -1."""
+
+
+def agreement(signals, count):
+    """The smallest cos_s sqrt(N / (N + FEW)) of all timescales, [1, T, ...].
+
+    Near -1 where each step overshoots; 0 before there is an average.
+
+    Args:
+        signals: of `alignment`, [3 S, T, ...].
+        count: N, elements that have a gradient, [1, T, ...].
+    """
+    cosines = signals[: signals.shape[0] // 3]
+    smallest = ops.min(cosines, axis=0, keepdims=True)
+    return smallest * safe_sqrt(count / (count + FEW))
+
+
 def _arcsinh(x):
     """As `ops.arcsinh`, which not every backend has in the precision of x."""
     size = ops.abs(x)

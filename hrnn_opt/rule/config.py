@@ -5,6 +5,7 @@ A set of meta-parameters belongs to one configuration; both travel together.
 """
 
 import dataclasses
+import math
 
 RULE_VERSION = 3
 """Changes whenever the same weights would give another trajectory."""
@@ -41,6 +42,10 @@ class RuleConfig:
             the paper.
         tensor_step: a direct readout of the Tensor RNN adds to the change of
             the log step length, one number for each tensor. Not in the paper.
+        fall: in step n of its tensor, an average log step length (Eq. 8) falls
+            by no more than this many times 1 / n, unless the tensor's gradients
+            oppose their averages (`step_length.largest_fall`); 0 leaves it
+            unbounded. Not in the paper.
         negligible: an element's gradient below this share of the largest that
             its tensor had counts as none (`features.without_negligible`); 0
             counts all. Not in the paper.
@@ -50,8 +55,8 @@ class RuleConfig:
             (`training.evaluation.length_unit` finds it). 1 in the paper.
 
     Raises:
-        ValueError: a size below 1, a share not in [0, 1), a unit not in (0, 1],
-            or switches that make no sense together.
+        ValueError: a size below 1, a negative `fall`, a share not in [0, 1), a
+            unit not in (0, 1], or switches that make no sense together.
     """
 
     param_units: int = 10
@@ -70,6 +75,7 @@ class RuleConfig:
     alignment: bool = True
     age: bool = True
     tensor_step: bool = True
+    fall: float = 0.0
     negligible: float = 0.0
     length_unit: float = 1.0
 
@@ -81,6 +87,12 @@ class RuleConfig:
                     raise ValueError(
                         f"Argument `{field.name}` must be True or False. "
                         f"Received: {field.name}={value!r}"
+                    )
+            elif field.name == "fall":
+                if type(value) not in (int, float) or not 0 <= value < math.inf:
+                    raise ValueError(
+                        "Argument `fall` must be a finite number of at least "
+                        f"0. Received: fall={value!r}"
                     )
             elif field.type is float:
                 self._check_share(field, value)
@@ -100,6 +112,9 @@ class RuleConfig:
              "otherwise)", self.direction_length),
             ("relative_learning_rate", "direction_length=True (there is no "
              "step length otherwise)", self.direction_length),
+            ("fall", "relative_learning_rate=True (which has the average)",
+             self.relative_learning_rate),
+            ("fall", "alignment=True (which releases it)", self.alignment),
             ("relative_log_magnitudes", "timescales >= 2 (relative to the "
              "mean over timescales)", self.timescales > 1),
         ):  # fmt: skip

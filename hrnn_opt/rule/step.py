@@ -49,6 +49,7 @@ class TensorState(NamedTuple):
     steps: Any  # that it has made
     log_step: Any  # mean of eta_bar after the last one
     population: Any  # number of elements that this is the mean of
+    agreement: Any  # `alignment.agreement` in the last one
 
 
 class RuleState(NamedTuple):
@@ -141,14 +142,16 @@ def sense(
         meta: the meta-parameters.
         state: the parameters' memory.
         g: finite gradients at phi, [1, R, width, ...].
-        bias: bias of the upper levels, `hierarchy.param_bias` for every row,
-            [3P or 3P + 1, R, 1, ...], or None.
+        bias: what the upper levels say, `from_above` for every row,
+            [..., R, 1, ...], or None.
         mean_eta_bar: `mean_log_step` of the problem.
 
     Returns:
         The new state, and what the other functions need.
     """
-    tensor_step = None
+    tensor_step = fall = None
+    if config.fall:
+        bias, fall = ops.split(bias, [bias.shape[0] - 1], axis=0)
     if config.tensor_step:
         bias, tensor_step = ops.split(bias, [bias.shape[0] - 1], axis=0)
     logits = readout.momentum_logits(meta, state.h)
@@ -176,7 +179,7 @@ def sense(
             eta = ops.where(moving, eta, ops.zeros_like(eta))
             gamma = ops.sigmoid(meta.step_momentum[0])
             eta, eta_bar = step_length.update_log_step(
-                state.eta_bar, mean_eta_bar, eta, gamma
+                state.eta_bar, mean_eta_bar, eta, gamma, fall
             )
         if config.attention:
             c = meta.attention_offset[0]
@@ -203,6 +206,26 @@ def mean_log_step(tensors: TensorState):
     number = ops.sum(tensors.population, axis=(0, 1))
     total = ops.sum(tensors.log_step * tensors.population, axis=(0, 1))
     return safe_divide(total, number)
+
+
+def from_above(config: RuleConfig, meta: Products, shared, tensors):
+    """What the upper levels tell the parameters of each tensor, or None.
+
+    `hierarchy.param_bias`, then `step_length.largest_fall` if it is bounded.
+
+    Args:
+        config: the features in use.
+        meta: the meta-parameters.
+        shared: states of the two levels.
+        tensors: what the tensors remember.
+    """
+    bias = hierarchy.param_bias(meta, shared)
+    if not config.fall:
+        return bias
+    fall = step_length.largest_fall(
+        config.fall, tensors.steps, tensors.agreement
+    )
+    return ops.concatenate([bias, fall], axis=0)
 
 
 def totals(config: RuleConfig, param: ParamState, sensed: Sensed, total):
@@ -278,9 +301,10 @@ def step_upper_levels(
     population = totals.count
     if not config.lazy:
         population = ops.ones_like(population) * sizes
-    signals = []
+    signals, agreement = [], tensors.agreement
     if config.alignment:
         signals.append(alignment.alignment(totals.products, totals.count))
+        agreement = alignment.agreement(signals[0], totals.count)
     if config.age:
         signals.append(alignment.age(tensors.steps))
     shared = hierarchy.step_shared(
@@ -298,6 +322,7 @@ def step_upper_levels(
         tensors.steps + ops.cast(moved, tensors.steps.dtype),
         log_step,
         population,
+        agreement,
     )
     if config.lazy:
         new = select(moved, new, tensors._replace(largest=new.largest))
@@ -367,7 +392,7 @@ def step(
         )
         tensors = tensors._replace(largest=largest)
 
-    bias = hierarchy.param_bias(meta, state.shared)
+    bias = from_above(config, meta, state.shared, tensors)
     param, sensed = sense(
         config,
         meta,

@@ -11,7 +11,7 @@ of a unit that has died, say) lengthen their steps for ever; one in a thousand
 is enough to ruin a network, and no problem that small shows it."""
 
 
-def update_log_step(eta_bar, mean_eta_bar, delta_eta, gamma):
+def update_log_step(eta_bar, mean_eta_bar, delta_eta, gamma, fall=None):
     """Eqs. 7-8: eta = eta_bar + delta_eta; eta_bar <- moving average of eta.
 
     Differs from the paper, where the two are circular as printed: eta is
@@ -23,6 +23,7 @@ def update_log_step(eta_bar, mean_eta_bar, delta_eta, gamma):
         mean_eta_bar: its mean over all parameters of the problem.
         delta_eta: the RNN's change.
         gamma: momentum of the average, in (0, 1).
+        fall: `largest_fall` of the average, None without bound.
 
     Returns:
         eta, and the new eta_bar.
@@ -30,7 +31,35 @@ def update_log_step(eta_bar, mean_eta_bar, delta_eta, gamma):
     relative = ops.clip(eta_bar - mean_eta_bar, -SPREAD, SPREAD)
     eta_bar = mean_eta_bar + relative
     eta = eta_bar + delta_eta
-    return eta, gamma * eta_bar + (1 - gamma) * eta
+    new = gamma * eta_bar + (1 - gamma) * eta
+    if fall is not None:
+        new = ops.maximum(new, eta_bar - fall)
+    return eta, new
+
+
+OPPOSED = 0.5
+"""An `alignment.agreement` of minus this or less releases the bound."""
+
+RELEASE = 0.2
+"""How fast: more fall a step for each unit of disagreement beyond it."""
+
+
+def largest_fall(fall, steps, agreement):
+    """How far eta_bar of a tensor's elements may fall in its next step.
+
+    fall / (n + 1) + RELEASE max(0, -agreement - OPPOSED): step lengths fall no
+    faster than n^-fall, so that lasting noise, which always rewards a shorter
+    step at once, cannot make them vanish. Where steps overshoot, and no noise
+    hides it, gradients oppose their averages and lengths fall geometrically.
+    Not in the paper.
+
+    Args:
+        fall: of the config.
+        steps: n, steps that the tensor has made, [1, T, ...].
+        agreement: of the last one, [1, T, ...].
+    """
+    released = ops.maximum(-agreement - OPPOSED, 0.0)
+    return fall / (steps + 1) + RELEASE * released
 
 
 def attended_log_step(eta, offset):

@@ -34,6 +34,12 @@ class MetaConfig:
         "Gradients are taken at an attended point beside the parameters "
         "(section 3.2.1), rather than at the parameters.",
     )
+    fall: float = _setting(
+        0.0,
+        "In step n, average log step lengths fall by at most this many "
+        "times 1 / n unless gradients oppose their averages. 0 leaves them "
+        "unbounded, as the paper does.",
+    )
     negligible: float = _setting(
         0.0,
         "Gradients below this share of the largest of their tensor count as "
@@ -162,6 +168,7 @@ class MetaConfig:
             "vanishing_step_penalty",
             "long_step_penalty",
             "mean_between",
+            "fall",
         ):
             self._check(name, getattr(self, name) >= 0, "0 or positive")
         self._check("negligible", 0 <= self.negligible < 1, "in [0, 1)")
@@ -201,6 +208,7 @@ class MetaConfig:
             tensor_units=self.tensor_units,
             global_units=self.global_units,
             attention=self.attention,
+            fall=self.fall,
             negligible=self.negligible,
             length_unit=self.length_unit,
         )

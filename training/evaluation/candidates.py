@@ -40,6 +40,8 @@ def digest(rule, vector) -> str:
     """Tells meta-parameters and rules apart, for the keys of jobs."""
     version = f"rule {RULE_VERSION}"
     if isinstance(rule, Hierarchical):
+        if rule.config.fall:
+            version += f", fall {rule.config.fall}"
         if rule.config.negligible:
             version += f", negligible {rule.config.negligible}"
         if rule.config.length_unit != 1:

@@ -59,6 +59,7 @@ VARIANTS = {
     "no age": Variant({"age": False}),
     "no tensor step": Variant({"tensor_step": False}),
     "no relative magnitudes": Variant({"relative_log_magnitudes": False}),
+    "bounded fall": Variant({"fall": 1.0}),
     "negligible as none": Variant({"negligible": 1e-5}),
     "short first steps": Variant({"length_unit": 0.03}),
     "equal lengths": Variant({}, {"heavy_tailed": False}),

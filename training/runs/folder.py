@@ -168,8 +168,8 @@ def _check_rule(config: RuleConfig, found: dict):
         ValueError: names the fields that differ.
     """
     own, missing = config.to_dict(), object()
-    # Of `negligible` gradients and of units no meta-parameter knows.
-    names = sorted({*own, *found} - {"negligible", "length_unit"})
+    # Of bounds, of `negligible` gradients and of units no meta-parameter knows.
+    names = sorted({*own, *found} - {"fall", "negligible", "length_unit"})
     differ = [n for n in names if own.get(n, missing) != found.get(n, missing)]
     if differ:
         expected = {n: own[n] for n in differ if n in own}
