@@ -63,6 +63,16 @@ def test_wrong_share_is_refused(name, interval, value):
         RuleConfig(**{name: value})
 
 
+@pytest.mark.parametrize("value", [-0.1, float("inf"), *NO_NUMBERS])
+def test_wrong_fall_is_refused(value):
+    text = (
+        "Argument `fall` must be a finite number of at least 0. "
+        f"Received: fall={value!r}"
+    )
+    with pytest.raises(ValueError, match=f"^{re.escape(text)}$"):
+        RuleConfig(fall=value)
+
+
 @pytest.mark.parametrize(
     ("name", "needs", "fields"),
     [
@@ -88,6 +98,16 @@ def test_wrong_share_is_refused(name, interval, value):
             "relative_learning_rate",
             "direction_length=True",
             WITHOUT_LENGTH | {"relative_learning_rate": True},
+        ),
+        (
+            "fall",
+            "alignment=True",
+            {"alignment": False, "fall": 1.0},
+        ),
+        (
+            "fall",
+            "relative_learning_rate=True",
+            {"relative_learning_rate": False, "fall": 1.0},
         ),
         ("relative_log_magnitudes", "timescales >= 2", {"timescales": 1}),
     ],
