@@ -22,8 +22,8 @@ NO_NUMBERS = ("0", "1", None, True, math.nan)
 def test_fields_are_sizes_switches_and_shares():
     assert len(SIZES) == 4
     assert len(SWITCHES) == 12
-    assert len(SHARES) == 2
-    assert len(FIELDS) == 18
+    assert len(SHARES) == 3
+    assert len(FIELDS) == 19
 
 
 @pytest.mark.parametrize("name", SIZES)
@@ -120,7 +120,7 @@ def test_senseless_combination_is_refused(name, needs, fields):
     received = rf"Received: RuleConfig\(.*\b{other}={value}\b"
     with pytest.raises(ValueError, match=re.escape(text) + ".*" + received):
         RuleConfig(**fields)
-    RuleConfig(**fields | {name: False})
+    RuleConfig(**fields | {name: 0.0 if name == "fall" else False})
 
 
 @pytest.mark.parametrize(

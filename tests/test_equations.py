@@ -178,17 +178,17 @@ def test_log_steps_fall_no_faster_than_they_may():
     # By 0.75 (1 - 0.5), by a rise of the same, and by less than the bound.
     old, change = constant([2.0, 2.0, 2.0]), constant([-3.0, 3.0, -0.2])
     eta, eta_bar = step_length.update_log_step(old, 2.0, change, 0.5, 0.3)
-    assert_close(eta, [-1.0, 5.0, 1.8])
-    assert_close(eta_bar, [1.7, 3.5, 1.9])
+    assert_close(eta[0], [-1.0, 5.0, 1.8])
+    assert_close(eta_bar[0], [1.7, 3.5, 1.9])
     # Step number four, of gradients that agree, do not, and oppose each other.
     fall = step_length.largest_fall(2.0, 3.0, constant([0.3, -0.5, -0.9]))
-    assert_close(fall, [0.5, 0.5, 0.58])
+    assert_close(fall[0], [0.5, 0.5, 0.58])
 
 
 def test_agreement_is_that_of_the_most_opposed_timescale():
-    signals = constant([[0.5, 0.1], [-0.8, 0.3], [9.0, 9.0], [9.0, 9.0],
-                        [7.0, 7.0], [7.0, 7.0]])  # fmt: skip
-    agreed = alignment.agreement(signals, constant([[48.0, 0.0]]))
+    cosines = [[0.5, 0.1], [-0.8, 0.3]]
+    signals = tf.constant([*cosines, *[[9.0, 9.0]] * 4], "float64")
+    agreed = alignment.agreement(signals, constant([48.0, 0.0]))
     assert_close(agreed, [[-0.8 * np.sqrt(0.75), 0.0]])
 
 
