@@ -21,7 +21,7 @@ from tests.backend_cases import BACKEND, numpy
 RNG = np.random.default_rng(5)
 X = RNG.integers(0, 9, (16, 3))
 Y = RNG.normal(size=(16, 2)).astype("float32")
-BATCH, EPOCHS = 4, 4
+BATCH, EPOCHS = 4, 6
 
 
 def new_model(weights, loss_scaled=False, **arguments):

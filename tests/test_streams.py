@@ -169,7 +169,9 @@ def test_unscaled_inputs_spread():
     x = even_source.sample(even_source.draw(0, 2), 1, 64).numpy()
     size = np.log10(np.sqrt(np.mean(x**2, axis=1)) + 1e-9)
     spread = np.quantile(size, 0.75, 1) - np.quantile(size, 0.25, 1)
-    assert np.all(spread < 1)
+    # A ReLU silences some inputs of the other instances.
+    whole = np.min(x, axis=(1, 2)) < 0
+    assert np.any(whole) and np.all(spread[whole] < 0.6)
 
 
 def keras_weights(params, i):
