@@ -166,7 +166,7 @@ def test_unscaled_inputs_spread():
     size = np.log10(np.sqrt(np.mean(x**2, axis=1)) + 1e-9)
     assert np.all(np.quantile(size, 0.95, 1) - np.quantile(size, 0.05, 1) > 2)
     even_source = inputs.Correlated(400)
-    x = even_source.sample(even_source.draw(0, 2), 1, 64).numpy()
+    x = even_source.sample(even_source.draw(0, 16), 1, 64).numpy()
     size = np.log10(np.sqrt(np.mean(x**2, axis=1)) + 1e-9)
     spread = np.quantile(size, 0.75, 1) - np.quantile(size, 0.25, 1)
     # A ReLU silences some inputs of the other instances.
