@@ -24,6 +24,13 @@ def compile_function(function):
     return jax.jit(function) if NAME == "jax" else function
 
 
+def trace_function(function):
+    """As `compile_function` without compiling: many small operations."""
+    if NAME == "tensorflow":
+        return tf.function(function, autograph=False)
+    return jax.jit(function) if NAME == "jax" else function
+
+
 def uncompiled(function):
     """Keeps a function out of `torch.compile`, which would need minutes for it.
 
@@ -156,6 +163,50 @@ def segment_sum(rows, owner, count: int):
     sums = rows.new_zeros((count, *rows.shape[1:]))
     owner = torch.as_tensor(owner, device=rows.device)
     return sums.index_add_(0, owner, rows)
+
+
+def is_sparse(gradient) -> bool:
+    """Whether it is of some rows only."""
+    return NAME == "tensorflow" and isinstance(gradient, tf.IndexedSlices)
+
+
+def unique_rows(gradient):
+    """A sparse gradient's rows, sorted, each once; TensorFlow only.
+
+    As many rows as there are indices; those that are left over are zero. A
+    row's slices are added one after another, as `densify` does.
+
+    Args:
+        gradient: `IndexedSlices` of k rows [k, width].
+
+    Returns:
+        Rows [k, width], their ids [k], and the number of those that count.
+    """
+    ids = tf.reshape(gradient.indices, (-1,))
+    count = ids.shape[0] or tf.shape(ids)[0]
+    order = tf.argsort(ids, stable=True)
+    ordered = tf.gather(ids, order)
+    starts = tf.cast(ordered[1:] != ordered[:-1], "int32")
+    number = tf.cumsum(tf.concat([[0], starts], 0))
+    owner = tf.scatter_nd(order[:, None], number, tf.shape(ids))
+    rows = tf.math.unsorted_segment_sum(gradient.values, owner, count)
+    ids = tf.math.unsorted_segment_max(ids, owner, count)
+    return rows, ids, number[-1] + 1
+
+
+def gather_rows(variable, ids):
+    """Some rows of a variable, without reading all; TensorFlow only."""
+    return tf.gather(_tensorflow_variable(variable), ids)
+
+
+def scatter_rows(variable, ids, rows):
+    """Assigns some rows of a variable in place; TensorFlow only."""
+    slices = tf.IndexedSlices(rows, ids)
+    _tensorflow_variable(variable).scatter_update(slices)
+
+
+def _tensorflow_variable(variable):
+    return variable if isinstance(variable, tf.Variable) else variable.value
 
 
 def densify(gradient):

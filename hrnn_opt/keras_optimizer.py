@@ -1,17 +1,18 @@
 """`HierarchicalRNN`: the rule as an ordinary Keras optimizer.
 
-The variables of the model hold the attended point phi while it trains; a slot
-holds the offset phi - theta. Weight decay, averaging and constraints act on
-theta.
+With attention the variables of the model hold the attended point phi while it
+trains; a slot holds the offset phi - theta. Weight decay, averaging and
+constraints act on theta.
 """
 
+import threading
 import warnings
 
 import keras
 from keras import ops
 
 from hrnn_opt import backend, persistence
-from hrnn_opt.model import guard_warnings, replicas
+from hrnn_opt.model import guard_warnings, replicas, tables, user_line
 from hrnn_opt.model.attended import Attended
 from hrnn_opt.model.guard import RollbackGuard
 from hrnn_opt.model.model_update import Target, update_model
@@ -31,24 +32,34 @@ class HierarchicalRNN(Attended, keras.optimizers.Optimizer):
     Generalize" (2017), sections 3.1-3.3. It needs neither the loss nor the
     number of steps, and adapts the step length of every parameter itself.
 
-    With attention (3.2.1) gradients are taken at phi, ahead of the parameters
-    theta, so the model's variables hold phi during training. Add
+    The weights that are the default have no attention. With attention (3.2.1;
+    weights="paper") gradients are taken at phi, ahead of the parameters theta,
+    so the model's variables hold phi during training. Add
     `hrnn_opt.callbacks.AttentionSwap()` to `fit`, first in the list, to
     validate and save at theta; in your own loop use `with
     optimizer.at_theta():`. After `fit` the variables hold theta.
 
     A step in which any gradient is NaN or infinite is skipped as a whole and
-    counted in `skipped_steps`. Sparse gradients (of an `Embedding`) are made
-    dense: rows never seen do not move, but the update costs as much as for a
-    dense layer of that size.
+    counted in `skipped_steps`. An element whose gradient is zero stays as it
+    is, its memory too; of a large embedding on TensorFlow only the rows in the
+    minibatch are touched, also by weight decay (see `hrnn_opt.model.tables`).
+
+    A schedule multiplies the length that the rule finds. At a learning rate of
+    0 everything stands still, the memory too, and later values resume. Growth
+    of lengths that a tiny rate hides is bounded: below a thirtieth of the
+    largest rate so far the memory stands still, below half of it mean lengths
+    do not grow, and a rate above all before lengthens steps only as far as the
+    first step at that rate would have been (see `hrnn_opt.model.rates`). A
+    constant rate is not affected.
 
     Args:
         learning_rate: the *initial* step length of section 3.2.4: a float, a
             `LearningRateSchedule` or a callable. The first step of a tensor has
             a root mean square of about learning_rate, from there on the rule
-            adapts the length; a schedule scales the steps on top of that.
-        weights: meta-parameters: "pretrained" (in the package), None (fresh
-            random ones: for meta-training), or the path of a weights file.
+            adapts the length.
+        weights: meta-parameters: "pretrained" or "paper" (in the package), None
+            (fresh random ones: for meta-training), or the path of a weights
+            file.
         config: a `RuleConfig`; a weights file brings its own, which this must
             then equal.
         seed: seed of the fresh meta-parameters, only used with `weights=None`;
@@ -74,9 +85,11 @@ class HierarchicalRNN(Attended, keras.optimizers.Optimizer):
     Example:
         ```python
         model.compile(optimizer=HierarchicalRNN(), loss="mse")
-        model.fit(x, y, callbacks=[AttentionSwap()])
+        model.fit(x, y, validation_data=(xv, yv))
         ```
     """
+
+    _slots = None
 
     def __init__(
         self,
@@ -108,9 +121,10 @@ class HierarchicalRNN(Attended, keras.optimizers.Optimizer):
         self.guard, self.guarded_by_callback = guard, False
         self._told_of_guard, self._told_rollbacks = False, 0
         self._missing_weights = None
-        self._slots = None
         self.swapped_by_callback = False
         self._warned_of_swap = False
+        # Of the step that a thread is making: ids of a table's rows.
+        self._touched = threading.local()
         self._skips_reported = 0
 
     def build(self, variables):
@@ -127,7 +141,42 @@ class HierarchicalRNN(Attended, keras.optimizers.Optimizer):
             self.add_variable,
             self.guard,
             self.state_dtype,
+            tables.allowed(self),
         )
+
+    @property
+    def variables(self):
+        """The state, without the meta-parameters.
+
+        These are saved with it, but who sets all of an optimizer's variables to
+        zero, to start anew, must not lose them.
+        """
+        kept = super().variables
+        if self._slots is None:
+            return kept
+        return [v for v in kept if v is not self._slots.meta_vector]
+
+    def reset(self):
+        """Forgets all that was learned of a model, as before the first step.
+
+        For the next fold of a cross-validation, say: the model's variables stay
+        as they are (with attention they hold theta afterwards), the learning
+        rate, too. Training goes on as that of a new optimizer would.
+        """
+        if not self.built:
+            return
+        self.swap_to_theta()
+        self._slots.reset()
+        averages = self._averages if self.use_ema else []
+        sums = (
+            self._accumulated_gradients
+            if self.gradient_accumulation_steps
+            else []
+        )
+        for variable in (self._iterations, *averages, *sums):
+            if variable is not None:
+                variable.assign(ops.zeros_like(variable))
+        self._skips_reported = self._told_rollbacks = 0
 
     @property
     def skipped_steps(self) -> int:
@@ -175,25 +224,42 @@ class HierarchicalRNN(Attended, keras.optimizers.Optimizer):
     def apply(self, grads, trainable_variables=None):
         """As in Keras; constraints act on theta.
 
-        Sparse gradients are made dense first: clipped or scaled as slices,
-        repeated rows would count wrongly.
+        Of a sparse gradient the rows of the same number are added first:
+        clipped or scaled as slices, repeated ones would count wrongly.
         """
-        grads = [backend.densify(g) for g in grads]
         if self._missing_weights is not None:
             raise self._missing_weights
         if trainable_variables is not None:
             trainable_variables = list(trainable_variables)
             if not self.built:
-                with keras.name_scope(self.name):
+                # `caller`, as Keras has it: the same paths as by `build`.
+                with keras.name_scope(self.name, caller=self):
                     self.build(trainable_variables)
         self._warn_of_missing_swap()
         guard_warnings.warn_of_missing(self)
+        grads = self._with_unique_rows(grads, trainable_variables)
         super().apply(grads, trainable_variables)
         for t, variable in self._constrained(grads, trainable_variables):
             variable.assign(self._shifted(variable, t, 1))
         if backend.executing_eagerly():
             self._warn_of_skips()
             guard_warnings.warn_of_rollbacks(self)
+
+    def _with_unique_rows(self, grads, variables):
+        """Dense gradients, and rows of those of tables, whose ids are kept."""
+        self._touched.rows = {}
+        dense = []
+        variables = variables or self._trainable_variables
+        for k, gradient in enumerate(grads):
+            if backend.is_sparse(gradient):
+                t = self._trainable_variables_indices.get(
+                    self._var_key(variables[k])
+                )
+                if t is not None and t in self._slots.tables:
+                    gradient, *rows = backend.unique_rows(gradient)
+                    self._touched.rows[t] = rows
+            dense.append(backend.densify(gradient))
+        return dense
 
     def _backend_apply_gradients(self, grads, trainable_variables):
         """As in Keras, which goes on to apply constraints: to theta."""
@@ -226,7 +292,16 @@ class HierarchicalRNN(Attended, keras.optimizers.Optimizer):
             if self.weight_decay and self._use_weight_decay(variable):
                 decay = decay - lr * self.weight_decay
             own = replicas.own_copy(variable)
-            targets.append(Target(t, own, gradient, decay))
+            rows = None
+            if t in self._slots.tables:
+                gradient = ops.cast(gradient, dtype)
+                touched = self._touched.rows.get(t)
+                rows = (
+                    tables.all_rows(gradient)
+                    if touched is None
+                    else tables.some_rows(gradient, *touched)
+                )
+            targets.append(Target(t, own, gradient, decay, rows))
         # A tensor without elements has nothing to learn from.
         targets = [t for t in targets if self._slots.sizes[t.number]]
         moving = {t.number for t in targets}
@@ -237,7 +312,14 @@ class HierarchicalRNN(Attended, keras.optimizers.Optimizer):
         }
         if targets:
             step = backend.read(self._iterations)
-            update_model(self.config, self._slots, targets, idle, lr, step)
+            frozen = {
+                t
+                for t, variable in enumerate(self._trainable_variables)
+                if t in idle and not getattr(variable, "trainable", True)
+            }
+            update_model(
+                self.config, self._slots, targets, idle, lr, step, frozen
+            )
         if targets and self.guard:
             RollbackGuard(self).after_step()
 
@@ -258,8 +340,7 @@ class HierarchicalRNN(Attended, keras.optimizers.Optimizer):
         self, trainable_variables
     ):
         """theta becomes its average; phi keeps its distance."""
-        averages = self._model_variables_moving_average
-        for v, average in zip(trainable_variables, averages, strict=True):
+        for v, average in zip(trainable_variables, self._averages, strict=True):
             own = replicas.own_copy(v)
             own.assign(ops.cast(backend.read(average), v.dtype))
             own.assign(self._shifted(own, self._get_variable_index(v), 1))
@@ -281,6 +362,8 @@ class HierarchicalRNN(Attended, keras.optimizers.Optimizer):
             self._warn_of_skips()
             guard_warnings.warn_of_rollbacks(self)
         super().finalize_variable_values(var_list)
+        # The next `fit` may be without the callback.
+        self.swapped_by_callback = self._warned_of_swap = False
 
     def _warn_of_missing_swap(self):
         if not self.config.attention or self.swapped_by_callback:
@@ -294,7 +377,7 @@ class HierarchicalRNN(Attended, keras.optimizers.Optimizer):
                 "AttentionSwap(), ...] to `fit`, or evaluate inside `with "
                 "optimizer.at_theta():` in your own loop. After `fit` the "
                 "model holds the parameters in any case.",
-                stacklevel=3,
+                stacklevel=user_line.stacklevel(),
             )
 
     def _warn_of_skips(self):
@@ -304,7 +387,7 @@ class HierarchicalRNN(Attended, keras.optimizers.Optimizer):
                 f"HierarchicalRNN skipped {skipped} step(s) because a gradient "
                 "was NaN or infinite; `optimizer.skipped_steps` goes on "
                 "counting.",
-                stacklevel=3,
+                stacklevel=user_line.stacklevel(),
             )
         self._skips_reported = skipped
 
@@ -348,7 +431,7 @@ class HierarchicalRNN(Attended, keras.optimizers.Optimizer):
 
     def save_own_variables(self, store):
         """The state, with the versions it belongs to."""
-        super().save_own_variables(store)
+        persistence.write_variables(store, self._variables, self._slots)
         persistence.write_header(
             store, self.config, self.guard, self.state_dtype
         )
@@ -358,7 +441,7 @@ class HierarchicalRNN(Attended, keras.optimizers.Optimizer):
 
         The state of an optimizer without guard starts the guard anew.
         """
-        guarded, variables = persistence.is_guarded(store), self.variables
+        guarded, variables = persistence.is_guarded(store), self._variables
         if guarded and not self.guard:
             raise ValueError(
                 f"The saved state of optimizer '{self.name}' is that of "
@@ -369,10 +452,14 @@ class HierarchicalRNN(Attended, keras.optimizers.Optimizer):
         if starts:
             variables = variables[: -len(self._slots.guard.variables)]
         if persistence.check(
-            store, self.name, self.config, variables, self.state_dtype
+            store,
+            self.name,
+            self.config,
+            variables,
+            self._slots,
+            self.state_dtype,
         ):
-            for k, variable in enumerate(variables):
-                variable.assign(store[str(k)])
+            persistence.read_variables(store, variables, self._slots)
             self._missing_weights = None
             if starts:
                 for variable in self._slots.guard.variables:

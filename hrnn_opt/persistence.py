@@ -6,9 +6,12 @@ rule version or config would load into the wrong places, silently.
 
 import json
 import warnings
+from typing import Any, NamedTuple
 
 import numpy as np
+from keras import ops
 
+from hrnn_opt.model import chunks, tables
 from hrnn_opt.model.slots import STATE_VERSION
 from hrnn_opt.rule.config import RULE_VERSION, RuleConfig
 
@@ -44,8 +47,58 @@ def is_guarded(store) -> bool:
     return bool(read_header(store).get("guard"))
 
 
+class _Entry(NamedTuple):
+    """What a file holds one array of."""
+
+    variable: Any
+    shape: tuple
+    piece: chunks.Piece | None = None  # of a table
+
+
+def _entries(variables, slots) -> list[_Entry]:
+    """A table's state is saved as that of any tensor: in pieces."""
+    found = {}
+    if slots is not None:
+        found = {id(slots.states[t][0]): t for t in slots.tables}
+    entries = []
+    for variable in variables:
+        t = found.get(id(variable))
+        if t is None:
+            entries.append(_Entry(variable, tuple(variable.shape)))
+            continue
+        rows = variable.shape[1] // slots.tables[t]
+        entries += [
+            _Entry(variable, (rows, piece.size), piece)
+            for piece in chunks.cut(t, slots.sizes[t])
+        ]
+    return entries
+
+
+def write_variables(store, variables, slots):
+    """Adds arrays by position, the same whether or not there are tables."""
+    for number, entry in enumerate(_entries(variables, slots)):
+        value = entry.variable
+        if entry.piece is not None:
+            value = slots.piece(entry.piece)
+        store[str(number)] = ops.convert_to_numpy(value)
+
+
+def read_variables(store, variables, slots):
+    """The inverse of `write_variables`."""
+    pieces = {}
+    for number, entry in enumerate(_entries(variables, slots)):
+        value = store[str(number)]
+        if entry.piece is None:
+            entry.variable.assign(value)
+        else:
+            pieces.setdefault(entry.piece.tensor, []).append(np.asarray(value))
+    for t, own in pieces.items():
+        state = tables.from_pieces(own, slots.tables[t])
+        slots.states[t][0].assign(state)
+
+
 def check(
-    store, name: str, config: RuleConfig, variables, state_dtype: str
+    store, name: str, config: RuleConfig, variables, slots, state_dtype: str
 ) -> bool:
     """Whether the store can be loaded into `variables`.
 
@@ -54,6 +107,7 @@ def check(
         name: name of the optimizer, for messages.
         config: config of the optimizer.
         variables: variables of the optimizer, in order.
+        slots: slots of the optimizer, None if it is not built.
         state_dtype: state dtype of the optimizer.
 
     Returns:
@@ -63,11 +117,11 @@ def check(
     Raises:
         ValueError: another version, config, or shapes. Nothing was loaded.
     """
-    keys = set(store.keys())
-    if HEADER not in keys or len(keys) != len(variables) + 1:
+    keys, entries = set(store.keys()), _entries(variables, slots)
+    if HEADER not in keys or len(keys) != len(entries) + 1:
         warnings.warn(
             f"Skipping the state of optimizer '{name}': it has "
-            f"{len(variables)} variables, the file {len(keys)} entries"
+            f"{len(entries)} entries, the file {len(keys)} entries"
             f"{'' if HEADER in keys else ' of a different optimizer'}. Is the "
             "optimizer built, and the model the same?",
             stacklevel=3,
@@ -81,12 +135,12 @@ def check(
                 f"The saved state of optimizer '{name}' has another {key}: "
                 f"expected {value}. Received: {found.get(key)}"
             )
-    for k, variable in enumerate(variables):
+    for k, entry in enumerate(entries):
         shape = tuple(store[str(k)].shape)
-        if shape != tuple(variable.shape):
+        if shape != entry.shape:
             raise ValueError(
                 f"The saved state of optimizer '{name}' does not fit this "
-                f"model: expected shape {tuple(variable.shape)} for "
-                f"{variable.path}. Received: {shape}"
+                f"model: expected shape {entry.shape} for "
+                f"{entry.variable.path}. Received: {shape}"
             )
     return True

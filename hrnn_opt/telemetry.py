@@ -56,10 +56,7 @@ def statistics(optimizer) -> Statistics:
     for chunk in plan.chunks:
         packed = chunks.join(
             chunk,
-            [
-                backend.read(slots.states[piece.tensor][piece.number])
-                for piece in chunk.pieces
-            ],
+            [slots.piece(piece) for piece in chunk.pieces],
         )
         by_row = ops.convert_to_numpy(
             observe(meta_vector, packed, chunk.owner, chunk.filled)
@@ -69,6 +66,8 @@ def statistics(optimizer) -> Statistics:
             [np.bincount(chunk.owner, row, len(slots.sizes)) for row in by_row]
         )
     lr = float(ops.convert_to_numpy(optimizer.learning_rate))
+    debt = ops.convert_to_numpy(slots.rates.debt)[0]
+    lr = lr * np.exp(-debt.astype("float64"))
     return _summed(config, sums, np.asarray(slots.sizes), lr)
 
 

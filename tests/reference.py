@@ -11,6 +11,8 @@ log magnitude, eta the log step length (relative to the learning rate), d a
 direction; S timescales; P, Q, G units of the Parameter, Tensor, Global RNN.
 """
 
+import copy
+
 import numpy as np
 
 
@@ -230,6 +232,13 @@ def clip_global_norm(grads, limit):
     return {t: g * factor for t, g in grads.items()}
 
 
+MEMORY = (
+    "h", "g_bar", "r", "eta_bar", "h_tensor", "h_global", "largest", "steps",
+    "log_step", "population",
+)  # fmt: skip
+"""What stands still at a rate far below the largest so far."""
+
+
 class ReferenceOptimizer:
     """The rule with Keras's decorations, in the order of Keras's `apply`.
 
@@ -293,6 +302,9 @@ class ReferenceOptimizer:
         self.steps = np.zeros(len(sizes))
         self.log_step = np.zeros(len(sizes))
         self.population = np.zeros(len(sizes))
+        self.largest_rate = 0.0
+        self.ceiling = np.zeros(len(sizes))
+        self.debt = np.zeros(len(sizes))
         self.accumulators = [np.zeros_like(v) for v in self.theta]
         self.log_lengths = None  # of the steps after a failure
         self.iterations = 0
@@ -398,10 +410,20 @@ class ReferenceOptimizer:
         if not all(np.isfinite(g).all() for g in grads.values()):
             self.skipped += 1
             return
+        if lr == 0:
+            return
         if self.log_lengths is not None:
             self._update_by_fallback(grads, lr)
             return
         unit = lr * self.config.length_unit
+        excess = self._follow_rate(lr)
+        remembered = None
+        if lr < self.largest_rate / 30:
+            remembered = {
+                name: copy.deepcopy(getattr(self, name)) for name in MEMORY
+            }
+        for t in grads:
+            self.log_step[t] -= excess[t]
         if self.config.negligible:
             grads = {t: self._what_counts(t, g) for t, g in grads.items()}
         eta_mean = self._mean_log_step(list(grads))
@@ -413,7 +435,10 @@ class ReferenceOptimizer:
             if self.weight_decay is not None and t not in self.no_decay:
                 theta = theta * (1.0 - self.weight_decay * lr)
             old_g_bar = self.g_bar[t]
-            step = self._step_tensor(t, g.reshape(-1), eta_mean, unit)
+            own_unit = unit * np.exp(-self.debt[t])
+            step = self._step_tensor(
+                t, g.reshape(-1), eta_mean, own_unit, excess[t]
+            )
             delta_theta, delta_phi, x, new_r, moving = step
             self.theta[t] = theta + delta_theta.reshape(shape)
             self.offset[t] = (delta_phi - delta_theta).reshape(shape)
@@ -443,7 +468,20 @@ class ReferenceOptimizer:
         if self.use_global:
             active = [self.h_tensor[:, t] for t in grads]
             self.h_global = global_rnn(self.weights, active, self.h_global)
+        if remembered is not None:
+            vars(self).update(remembered)
         self.holds_theta = False
+
+    def _follow_rate(self, lr):
+        """Remembers the rate; what each tensor's lengths are too long by."""
+        for t, log_step in enumerate(self.log_step):
+            if 0 < self.largest_rate < lr:
+                grown = max(log_step - self.debt[t], 0)
+                self.debt[t] += min(np.log(lr / self.largest_rate), grown)
+        self.largest_rate = max(lr, 0.9999 * self.largest_rate)
+        if lr >= self.largest_rate / 2:
+            self.ceiling = self.log_step.copy()
+        return np.maximum(self.log_step - self.ceiling, 0)
 
     def _mean_log_step(self, tensors):
         """The mean of eta_bar over what took part in the last steps."""
@@ -484,7 +522,7 @@ class ReferenceOptimizer:
             x.append([eta_rel])
         return np.concatenate(x)
 
-    def _step_tensor(self, t, g, eta_mean, lr):
+    def _step_tensor(self, t, g, eta_mean, lr, excess):
         """The rule for tensor t.
 
         Returns delta_theta, delta_phi, x, the new r, and which elements have a
@@ -498,7 +536,9 @@ class ReferenceOptimizer:
         x, d = [], np.zeros([len(weights["direction_kernel"]), n])
         for i in range(n):
             old_h, old_r = self.h[t][:, i], self.r[t][:, i]
-            old_eta_bar = self.eta_bar[t][i] if self.use_eta_bar else 0.0
+            old_eta_bar = 0.0
+            if self.use_eta_bar:
+                old_eta_bar = self.eta_bar[t][i] - excess
             beta_g, beta_l = momentum_logits(weights, old_h)
             old_g_bar = self.g_bar[t][:, i]
             g_bar[:, i] = gradient_average(g[i], old_g_bar, old_r, beta_g)

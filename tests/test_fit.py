@@ -288,6 +288,8 @@ def test_callback_does_nothing_without_attention(tmp_path, which):
 
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)
+        # It says that there is nothing to look after.
+        warnings.filterwarnings("ignore", "The callback AttentionSwap found")
         for a, b in zip(trained(True), trained(False), strict=True):
             np.testing.assert_array_equal(a, b)
 

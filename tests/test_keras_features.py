@@ -188,12 +188,20 @@ def test_callable_learning_rate(path, mode):
 @pytest.mark.parametrize("mode", ["eager", "graph"])
 def test_learning_rate_assigned_between_steps(path, mode):
     pair = ReferencePair(path, 0.125, mode=mode)
-    for value, gradients in zip(
-        (0.125, 0.125, 0.5, 0.5, 0.0, 0.25), draw_gradients(6), strict=True
-    ):
+    values = (0.125, 0.125, 0.5, 0.5, 0.0, 0.125, 0.125, 0.0625, 2.0, 0.25)
+    all_gradients = draw_gradients(len(values))
+    all_gradients[6][KERNEL] = None
+    for value, gradients in zip(values, all_gradients, strict=True):
         pair.optimizer.learning_rate = value
         pair.reference.learning_rate = value
         pair.run([gradients])
+        rates = pair.optimizer._slots.rates
+        for name in ("ceiling", "debt"):
+            np.testing.assert_allclose(
+                getattr(rates, name)[0], getattr(pair.reference, name), 1e-9
+            )
+    # A higher rate took growth back, of some tensors.
+    assert np.any(pair.reference.debt > 0.01)
 
 
 def max_norm(w):

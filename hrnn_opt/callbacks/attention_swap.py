@@ -1,5 +1,9 @@
 """`AttentionSwap`: which point the model holds when."""
 
+import signal
+import threading
+import warnings
+
 import keras
 
 from hrnn_opt.find_optimizers import learned_optimizers
@@ -9,15 +13,24 @@ from hrnn_opt.keras_optimizer import HierarchicalRNN
 class AttentionSwap(keras.callbacks.Callback):
     """Validates and saves at theta, trains at the attended point phi.
 
+    For rules with attention only, as `HierarchicalRNN(weights="paper")`; with
+    others it does nothing.
+
     Put it first in the list, so that `ModelCheckpoint`, `BackupAndRestore` and
     `EarlyStopping` after it see theta at the end of an epoch. What it swapped
     is part of the optimizer's state, so a run resumed from a file is exact.
-    Without attention it does nothing.
+    `keras.callbacks.SwapEMAWeights` may stand before or after it. After `fit`
+    the model holds theta, also when it was interrupted by Ctrl-C.
 
     Args:
         swap_on_batch: also swap at the end of every batch, for callbacks that
-            save in the middle of an epoch (`save_freq=100`). Costs two passes
-            over the parameters a batch.
+            save in the middle of an epoch (`save_freq=100`) or change weights
+            after a batch, which then change theta. Costs two passes over the
+            parameters a batch. (Without it a weight that a callback sets to
+            exactly 0 is 0 in theta, too; another change moves phi and theta by
+            the same amount.)
+        optimizers: the optimizers to look after. None takes that of
+            `model.compile`, and those that are attributes of the model.
 
     Example:
         ```python
@@ -25,35 +38,87 @@ class AttentionSwap(keras.callbacks.Callback):
         ```
     """
 
-    def __init__(self, swap_on_batch: bool = False):
+    def __init__(
+        self,
+        swap_on_batch: bool = False,
+        optimizers: list[HierarchicalRNN] | None = None,
+    ):
         super().__init__()
         self.swap_on_batch = swap_on_batch
+        self._given = None if optimizers is None else list(optimizers)
         self._back_after = {}
+        self._training = self._back_in_batch = False
+        self._interrupt = None
+
+    def _optimizers(self) -> list[HierarchicalRNN]:
+        if self._given is not None:
+            return self._given
+        return learned_optimizers(self.model)
 
     def _to_theta(self) -> list[HierarchicalRNN]:
         """Swaps to theta; the optimizers that were swapped."""
-        return [o for o in learned_optimizers(self.model) if o.swap_to_theta()]
+        return [o for o in self._optimizers() if o.swap_to_theta()]
 
     def _to_phi(self):
-        for optimizer in learned_optimizers(self.model):
+        for optimizer in self._optimizers():
             optimizer.swap_to_phi()
 
     def on_train_begin(self, logs=None):
-        """Tells the optimizer that it is looked after."""
-        for optimizer in learned_optimizers(self.model):
+        """Tells the optimizers that they are looked after."""
+        optimizers = self._optimizers()
+        if not optimizers:
+            warnings.warn(
+                "The callback AttentionSwap found no HierarchicalRNN: neither "
+                "is `model.optimizer` one, nor an attribute of the model. Pass "
+                "it as AttentionSwap(optimizers=[...]).",
+                stacklevel=2,
+            )
+        for optimizer in optimizers:
             optimizer.swapped_by_callback = True
+        self._training = True
+        if any(o.config.attention for o in optimizers):
+            self._watch_for_interrupt()
+
+    def on_train_end(self, logs=None):
+        """Leaves theta for good."""
+        self._training = False
+        self._to_theta()
+        if self._interrupt is not None:
+            signal.signal(signal.SIGINT, self._interrupt)
+            self._interrupt = None
+
+    def _watch_for_interrupt(self):
+        """Keras calls no callback after Ctrl-C; Python calls this first."""
+        before = signal.getsignal(signal.SIGINT)
+        main = threading.current_thread() is threading.main_thread()
+        if not (main and callable(before)) or self._interrupt is not None:
+            return
+
+        def swap_first(number, frame):
+            signal.signal(signal.SIGINT, before)
+            self._interrupt, self._training = None, False
+            self._to_theta()
+            return before(number, frame)
+
+        self._interrupt = before
+        signal.signal(signal.SIGINT, swap_first)
 
     def on_epoch_begin(self, epoch, logs=None):
-        """Trains at phi."""
-        self._to_phi()
+        """Trains at phi, from the first batch on."""
+        self._back_in_batch = True
 
     def on_epoch_end(self, epoch, logs=None):
         """Leaves theta to the callbacks after this one."""
         self._to_theta()
 
     def on_train_batch_begin(self, batch, logs=None):
-        """Trains at phi."""
-        if self.swap_on_batch:
+        """Trains at phi.
+
+        Only here: at the end of a validation and at the beginning of an epoch
+        another callback may still have to put theta back.
+        """
+        if self.swap_on_batch or self._back_in_batch:
+            self._back_in_batch = False
             self._to_phi()
 
     def on_train_batch_end(self, batch, logs=None):
@@ -67,8 +132,7 @@ class AttentionSwap(keras.callbacks.Callback):
 
     def on_test_end(self, logs=None):
         """Back to what was there before."""
-        for optimizer in self._back_after.pop("test", []):
-            optimizer.swap_to_phi()
+        self._back("test")
 
     def on_predict_begin(self, logs=None):
         """Predicts at theta."""
@@ -76,5 +140,12 @@ class AttentionSwap(keras.callbacks.Callback):
 
     def on_predict_end(self, logs=None):
         """Back to what was there before."""
-        for optimizer in self._back_after.pop("predict", []):
+        self._back("predict")
+
+    def _back(self, kind):
+        swapped = self._back_after.pop(kind, [])
+        if self._training:
+            self._back_in_batch = True
+            return
+        for optimizer in swapped:
             optimizer.swap_to_phi()

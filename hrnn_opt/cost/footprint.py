@@ -5,7 +5,7 @@ import re
 
 import keras
 
-from hrnn_opt.model import chunks
+from hrnn_opt.model import chunks, tables
 from hrnn_opt.model.slots import Slots
 
 WORKING_COPIES = 6.5
@@ -46,6 +46,7 @@ def slot_bytes(optimizer, variables) -> int:
         add_variable,
         optimizer.guard,
         optimizer.state_dtype,
+        tables.allowed(optimizer),
     )
     # Keras's own: averages and accumulated gradients.
     copies = bool(optimizer.use_ema) + bool(

@@ -1,10 +1,20 @@
 """What separates a model's variables from theta, and the swap between them."""
 
 import contextlib
+import sys
 
 from keras import ops
 
 from hrnn_opt import backend
+
+
+def keep_zeros(phi, theta):
+    """theta, and 0 where a variable that holds phi is exactly 0.
+
+    That is an element which somebody masks after every step, as pruning does:
+    phi itself is not 0 by chance, but where there is no offset.
+    """
+    return ops.where(ops.equal(phi, 0), ops.zeros_like(theta), theta)
 
 
 class Attended:
@@ -24,7 +34,27 @@ class Attended:
         held = 1 - self._slots.holds_theta_as_float()
         offset = sign * held * self._slots.offset(t)
         shifted = ops.cast(value, self._slots.dtype) + offset
+        if sign < 0:
+            shifted = keep_zeros(value, shifted)
         return ops.cast(shifted, variable.dtype) if rounded else shifted
+
+    @property
+    def _model_variables_moving_average(self):
+        """Averages of theta, as Keras calls them.
+
+        `keras.callbacks.SwapEMAWeights` exchanges them with the variables, and
+        must find theta there. It calls no method of an optimizer, and another
+        callback does not know when its turn is.
+        """
+        averages = self._averages
+        caller = sys._getframe(1).f_globals.get("__name__", "")
+        if caller.endswith("swap_ema_weights"):
+            self.swap_to_theta()
+        return averages
+
+    @_model_variables_moving_average.setter
+    def _model_variables_moving_average(self, averages):
+        self._averages = averages
 
     # The swap between phi and theta, in host code.
 

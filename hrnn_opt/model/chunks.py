@@ -22,6 +22,9 @@ UNROLLED = 8
 
 WIDTHS = tuple(2**k for k in range(4, 12))
 
+FEW_WIDTHS = (16, 128, 1024)
+"""Of small models, of which there may be many in a process."""
+
 
 class Piece(NamedTuple):
     """Elements [start, stop) of the flattened tensor number `tensor`."""
@@ -84,7 +87,8 @@ def plan(sizes: tuple[int, ...], one_program: bool) -> Plan:
 @functools.lru_cache(maxsize=64)
 def _pack(sizes: tuple[int, ...], uniform: bool) -> tuple[Chunk, ...]:
     pieces = [p for t, size in enumerate(sizes) for p in cut(t, size)]
-    width = _best_width([p.size for p in pieces if p.size < PIECE])
+    small = [p.size for p in pieces if p.size < PIECE]
+    width = _best_width(small, WIDTHS)
     full = [[p] for p in pieces if p.size == PIECE]
     packed, room = [], 0
     for piece in (p for p in pieces if p.size < PIECE):
@@ -95,12 +99,18 @@ def _pack(sizes: tuple[int, ...], uniform: bool) -> tuple[Chunk, ...]:
         packed[-1].append(piece)
         room -= padded
     groups = full + packed
+    # Chunks of few sizes: each size is a program to compile, and to keep.
+    step = PIECE if uniform else PIECE // 8
+    shared = len(groups) == 1 and len(pieces) > 1
     if len(pieces) == 1:
-        width = pieces[0].size
-    # Chunks of few sizes: each size is a program to compile.
-    step = PIECE if uniform else PIECE // 8 if len(groups) > 1 else 1
+        width, step = pieces[0].size, 1
+    elif shared and not uniform:
+        few = _best_width(small, FEW_WIDTHS)
+        size = sum(-(-n // few) * few for n in small)
+        if size <= PIECE:
+            width, step = few, _size_step(size)
     planned = tuple(_chunk(group, width, step) for group in groups)
-    if uniform:
+    if uniform or shared:
         return planned
     return tuple(
         chunk if any(chunk.padding) else chunk._replace(filled=None)
@@ -108,13 +118,23 @@ def _pack(sizes: tuple[int, ...], uniform: bool) -> tuple[Chunk, ...]:
     )
 
 
-def _best_width(sizes: list[int]) -> int:
+def _size_step(size: int) -> int:
+    """What the size of a single chunk is rounded up to a multiple of.
+
+    So that models of similar size share a program: up to 4,096 parameters the
+    next power of two, which costs next to nothing, then at most an eighth more.
+    """
+    power = 2 ** (size - 1).bit_length()
+    return power if power <= 4096 else max(4096, power // 16)
+
+
+def _best_width(sizes: list[int], widths) -> int:
     """The width that wastes least; a row costs about as much as 16 elements."""
 
     def cost(width):
         return sum(-(-n // width) * (width + 16) for n in sizes)
 
-    return min(WIDTHS, key=cost) if sizes else WIDTHS[-1]
+    return min(widths, key=cost) if sizes else widths[-1]
 
 
 def _chunk(pieces: list[Piece], width: int, step: int) -> Chunk:

@@ -23,6 +23,7 @@ from keras import ops
 
 from hrnn_opt import backend
 from hrnn_opt.model import kernels
+from hrnn_opt.model.attended import keep_zeros
 from hrnn_opt.model.replicas import own_copy
 from hrnn_opt.rule import fallback
 from hrnn_opt.rule import step as rule
@@ -157,8 +158,7 @@ class RollbackGuard:
             start = stop
             own_copy(variable).assign(ops.cast(theta, variable.dtype))
             if optimizer.use_ema:
-                average = optimizer._model_variables_moving_average[t]
-                average = own_copy(average)
+                average = own_copy(optimizer._averages[t])
                 average.assign(ops.cast(theta, average.dtype))
         self._forget(lengths)
         self._restart()
@@ -171,6 +171,7 @@ class RollbackGuard:
         row = np.zeros((config.state_rows, 1))
         row[-1] = config.relative_learning_rate
         row = ops.cast(row, slots.dtype)
+        slots.rates.debt.assign(ops.zeros_like(slots.rates.debt))
         for t, pieces in enumerate(slots.states):
             column = fresh + row * lengths[t]
             for piece in pieces:
@@ -199,26 +200,26 @@ class RollbackGuard:
         if not self._optimizer.config.attention:
             return values
         offsets = [backend.read(o) for own in slots.offsets for o in own]
-        return values - (1 - slots.holds_theta_as_float()) * joined(offsets)
+        held = 1 - slots.holds_theta_as_float()
+        return keep_zeros(values, values - held * joined(offsets))
 
     def _lengths(self):
-        """Mean of eta_bar over each tensor; 0, the initial length, without."""
+        """Mean of eta_bar over each tensor; 0, the initial length, without.
+
+        Relative to the learning rate alone, without debt (see `rates`).
+        """
         slots = self._slots
         if not self._optimizer.config.relative_learning_rate:
             return ops.zeros_like(self._state.lengths)
         sums = map(slots.sum_of_log_steps, range(len(slots.sizes)))
-        return ops.stack(list(sums)) / ops.cast(
-            [max(size, 1) for size in slots.sizes], slots.dtype
-        )
+        sizes = [max(size, 1) for size in slots.sizes]
+        means = ops.stack(list(sums)) / ops.cast(sizes, slots.dtype)
+        return means - backend.read(slots.rates.debt)[0]
 
     def _assigned(self) -> list:
         """All variables that a check may assign."""
         optimizer, slots = self._optimizer, self._slots
-        averages = (
-            optimizer._model_variables_moving_average
-            if optimizer.use_ema
-            else []
-        )
+        averages = optimizer._averages if optimizer.use_ema else []
         return [
             *self._state.variables,
             *slots.changing(range(len(slots.sizes))),

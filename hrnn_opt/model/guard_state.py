@@ -17,10 +17,10 @@ class GuardState:
 
     def __init__(self, variables, add):
         def count(name):
-            return add(f"guard_{name}", (), lambda: 0, "int32")
+            return add(f"guard_{name}", (), dtype="int32")
 
         def number(name, shape=()):
-            return add(f"guard_{name}", shape, lambda: 0)
+            return add(f"guard_{name}", shape)
 
         tensors = (len(variables),)
         self.rollbacks = count("rollbacks")

@@ -11,9 +11,11 @@ from keras import ops
 
 from hrnn_opt import backend
 from hrnn_opt.model import rounding
+from hrnn_opt.model.attended import keep_zeros
 from hrnn_opt.rule import fallback, features
 from hrnn_opt.rule import step as rule
 from hrnn_opt.rule.config import RuleConfig
+from hrnn_opt.rule.numerics import select
 from hrnn_opt.rule.products import from_vector
 from hrnn_opt.rule.step import ParamState
 
@@ -45,10 +47,12 @@ def sense_chunk(
     config: RuleConfig,
     meta_vector,
     mean_eta_bar,
+    still,
     packed,
     g,
     largest,
     bias,
+    excess,
     filled,
     seeds=None,
 ):
@@ -58,12 +62,14 @@ def sense_chunk(
         config: the features in use.
         meta_vector: flat meta-parameters.
         mean_eta_bar: scalar.
+        still: a boolean: the state is not to change.
         packed: state [F, n], of the gradients' type or of bfloat16.
         g: finite gradients [n].
         largest: `features.largest_magnitude` of the rows' tensors [1, R], None
             where nothing is negligible.
         bias: `hierarchy.param_bias` of the rows' tensors, [3P or 3P + 1, R];
             only its shape counts without Tensor RNN.
+        excess: of `rates.follow`, of the rows' tensors [1, R].
         filled: parameters in each row that are not padding [R], or None if
             there is no padding.
         seeds: for `rounding.to_bfloat16` [words(F), R], None if the state is
@@ -81,18 +87,21 @@ def sense_chunk(
         g = features.without_negligible(
             g, ops.expand_dims(largest, -1), config.negligible
         )
+    meta = from_vector(config, meta_vector)
     new, sensed = rule.sense(
         config,
-        from_vector(config, meta_vector),
-        state,
+        meta,
+        started(config, meta, state),
         g,
         ops.expand_dims(bias, -1),
         mean_eta_bar,
+        ops.expand_dims(excess, -1),
     )
+    kept = select(still, state, new)
     total = functools.partial(_row_sums, filled)
     sums = rule.totals(config, new, sensed, total)
     return (
-        _repack(new, packed, seeds),
+        _repack(kept, packed, seeds),
         ops.reshape(sensed.u, (-1, n)),
         sums,
     )
@@ -102,10 +111,12 @@ def fallback_chunk(
     config: RuleConfig,
     meta_vector,
     mean_eta_bar,
+    still,
     packed,
     g,
     largest,
     bias,
+    excess,
     filled,
     seeds=None,
 ):
@@ -125,6 +136,18 @@ def fallback_chunk(
         ops.concatenate([u] * config.directions, axis=0),
         ops.concatenate(sums, axis=0),
     )
+
+
+def started(config, meta, state):
+    """With the initial h where no gradient was seen.
+
+    With `lazy` it is there already, unless someone has set all of the
+    optimizer's variables to zero.
+    """
+    if not config.lazy:
+        return state
+    initial = ops.reshape(meta.h_param, (-1, 1, 1))
+    return state._replace(h=ops.where(state.r[:1] > 0, state.h, initial))
 
 
 def _row_sums(filled, x):
@@ -163,7 +186,7 @@ def advance_chunk(
     theta = ops.reshape(value, shape)
     if offset is not None:
         held = ops.reshape(ops.cast(offset, value.dtype), shape)
-        theta = theta - at_phi * held
+        theta = keep_zeros(theta, theta - at_phi * held)
     theta, phi = rule.advance(
         config, theta, ops.reshape(u, shape), rows[:-1], rows[-1:]
     )

@@ -4,20 +4,18 @@ The same composition as `rule.step`, for tensors of any size and number whose
 state lies in variables.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from keras import ops
 
 from hrnn_opt import backend
-from hrnn_opt.model import chunks, kernels, rounding
+from hrnn_opt.model import chunks, kernels, rates, rounding, tables, upper
+from hrnn_opt.model.attended import keep_zeros
 from hrnn_opt.model.slots import Slots
-from hrnn_opt.rule import fallback, features, hierarchy
-from hrnn_opt.rule import step as rule
+from hrnn_opt.rule import fallback
 from hrnn_opt.rule.config import RuleConfig
-from hrnn_opt.rule.hierarchy import SharedState
-from hrnn_opt.rule.products import from_vector
 
 
 class Target(NamedTuple):
@@ -27,6 +25,7 @@ class Target(NamedTuple):
     variable: Any  # holds phi, or theta where slots.holds_theta is 1
     gradient: Any
     decay: Any  # 1 - weight decay * lr
+    rows: list | None = None  # `tables.Rows` if it is a table
 
 
 def update_model(
@@ -36,10 +35,12 @@ def update_model(
     idle: Mapping[int, Any],
     lr,
     step,
+    frozen: Collection[int] = (),
 ):
     """Moves the targets' variables one step, and updates their state.
 
-    If any gradient is NaN or infinite nothing changes but `Slots.skipped`.
+    If any gradient is NaN or infinite nothing changes but `Slots.skipped`; at
+    a learning rate of 0 nothing changes at all.
 
     Args:
         config: the features in use.
@@ -48,15 +49,21 @@ def update_model(
         idle: the other ones' variables, by number.
         lr: learning rate, a scalar.
         step: its number, of which rounding is a function.
+        frozen: numbers of the idle tensors that are not trained any more:
+            these stay at theta.
     """
-    sizes = [slots.sizes[t.number] for t in targets]
+    # Tables come last.
+    targets = sorted(targets, key=lambda t: t.rows is not None)
     grads = [
-        _flat(t.gradient, slots.dtype, size)
-        for t, size in zip(targets, sizes, strict=True)
+        _flat(t.gradient, slots.dtype, slots.sizes[t.number])
+        if t.rows is None
+        else t.gradient
+        for t in targets
     ]
     finite = ops.all(ops.stack([ops.all(ops.isfinite(g)) for g in grads]))
     assigned = slots.changing([t.number for t in targets])
     assigned += [t.variable for t in targets] + list(idle.values())
+    assigned += [offset for t in frozen for offset in slots.offsets[t]]
 
     rounding_keys = slots.rounding_keys(step, [t.number for t in targets])
 
@@ -74,12 +81,19 @@ def update_model(
         if config.attention:
             # All variables hold phi from now on.
             for t, variable in idle.items():
-                shift = slots.holds_theta_as_float() * slots.offset(t)
-                phi = ops.cast(backend.read(variable), slots.dtype) + shift
-                variable.assign(ops.cast(phi, variable.dtype))
+                value = backend.read(variable)
+                old = ops.cast(value, slots.dtype)
+                held = slots.holds_theta_as_float()
+                if t in frozen:
+                    new = keep_zeros(old, old - (1 - held) * slots.offset(t))
+                    for offset in slots.offsets[t]:
+                        offset.assign(ops.zeros_like(offset))
+                else:
+                    new = old + held * slots.offset(t)
+                variable.assign(ops.cast(new, variable.dtype))
         slots.holds_theta.assign(0)
 
-    backend.run_if(finite, step_all, assigned)
+    backend.run_if(ops.logical_and(finite, lr > 0), step_all, assigned)
     slots.skipped.assign(
         slots.skipped + ops.cast(ops.logical_not(finite), "int32")
     )
@@ -89,39 +103,69 @@ def update_model(
 
 def _step(config, slots, targets, grads, lr, rounding_keys):
     sizes = tuple(slots.sizes[t.number] for t in targets)
-    plan = chunks.plan(sizes, backend.one_program())
+    dense = sum(t.rows is None for t in targets)
+    plan = chunks.plan(sizes[:dense], backend.one_program())
     meta_vector = backend.read(slots.meta_vector)
-    meta = from_vector(config, meta_vector)
-    shared = SharedState(*(_columns(slots, v, targets) for v in slots.shared))
-    tensors = _tensor_state(config, slots, targets, grads)
-    bias = hierarchy.param_bias(meta, shared)
-    if bias is None:
-        bias = ops.zeros((1, len(targets)), slots.dtype)
-
+    numbers = np.asarray([t.number for t in targets], "int32")
+    numbers = ops.convert_to_tensor(numbers)
+    variables = (*slots.shared, slots.tensors)
+    state = tuple(None if v is None else backend.read(v) for v in variables)
+    begun = upper.traced(upper.begin, config)(
+        meta_vector,
+        numbers,
+        state,
+        rates.Rates(*map(backend.read, slots.rates)),
+        _magnitudes(slots, targets, grads) if config.negligible else None,
+        lr,
+    )
+    for variable, value in zip(slots.rates, begun.rates, strict=True):
+        variable.assign(value)
+    common = meta_vector, begun.mean_log_step, begun.still
     u, sums = _sense(
         config,
         slots,
-        targets,
+        targets[:dense],
         plan,
-        (meta_vector, rule.mean_log_step(tensors)),
-        grads,
-        tensors.largest if config.negligible else None,
-        bias,
+        common,
+        grads[:dense],
+        begun.largest,
+        begun.bias,
+        begun.excess,
         rounding_keys,
     )
-    sums = rule.split_totals(config, sums)
-    shared, tensors = rule.step_upper_levels(
-        config, meta, shared, tensors, sums, ops.cast(sizes, slots.dtype)
+    for column, target in enumerate(targets[dense:], dense):
+        own = [
+            None if x is None else x[:, column : column + 1]
+            for x in (begun.largest, begun.bias, begun.excess)
+        ]
+        moves, total = tables.sense(
+            config, slots.states[target.number][0], target.rows, common, own
+        )
+        u.append(moves)
+        sums.append(total)
+    state, rows = upper.traced(upper.finish, config)(
+        meta_vector,
+        numbers,
+        state,
+        begun,
+        ops.concatenate(sums, axis=-1),
+        ops.cast(sizes, slots.dtype),
+        ops.stack([t.decay for t in targets]),
+        lr,
     )
-    tensors = ops.concatenate(tensors, axis=0)
-    variables = (*slots.shared, slots.tensors)
-    for variable, value in zip(variables, (*shared, tensors), strict=True):
-        _assign_columns(slots, variable, targets, value)
-
-    scale = rule.step_scales(config, sums.d_squared, sums.count, lr)
-    decay = ops.stack([t.decay for t in targets])
-    rows = ops.concatenate([scale, ops.expand_dims(decay, 0)], axis=0)
-    _move(config, slots, targets, plan, u, rows, rounding_keys)
+    for variable, value in zip(variables, state, strict=True):
+        if variable is not None:
+            variable.assign(value)
+    for column, target in enumerate(targets[dense:], dense):
+        tables.move(
+            config,
+            target.variable,
+            target.rows,
+            u[column - len(targets)],
+            rows[:, column],
+        )
+    u = u[: len(plan.chunks)]
+    _move(config, slots, targets[:dense], plan, u, rows, rounding_keys)
 
 
 def _fallback_step(config, slots, targets, grads, lr, rounding_keys):
@@ -133,9 +177,14 @@ def _fallback_step(config, slots, targets, grads, lr, rounding_keys):
         slots,
         targets,
         plan,
-        (backend.read(slots.meta_vector), ops.zeros((), slots.dtype)),
+        (
+            backend.read(slots.meta_vector),
+            ops.zeros((), slots.dtype),
+            ops.zeros((), "bool"),
+        ),
         grads,
         None,
+        ops.zeros((1, len(targets)), slots.dtype),
         ops.zeros((1, len(targets)), slots.dtype),
         rounding_keys,
         kernels.fallback_chunk,
@@ -143,6 +192,7 @@ def _fallback_step(config, slots, targets, grads, lr, rounding_keys):
     numbers = np.asarray([t.number for t in targets])
     lengths = ops.take(backend.read(slots.guard.lengths), numbers)
     unit = config.length_unit * lr
+    sums = ops.concatenate(sums, axis=-1)
     scale = fallback.step_scale(sums[:1], sums[1:], unit, lengths)
     decay = ops.expand_dims(ops.stack([t.decay for t in targets]), 0)
     rows = ops.concatenate([scale] * config.directions + [decay], axis=0)
@@ -158,12 +208,16 @@ def _sense(
     grads,
     largest,
     bias,
+    excess,
     rounding_keys,
     kernel=kernels.sense_chunk,
 ):
-    """Updates the parameters' state; u of each chunk, totals [F, T].
+    """Updates the parameters' state; u of each chunk, [totals [F, T]].
 
-    `common` are the meta-parameters and the mean log step length.
+    Without any chunk both lists are empty.
+
+    `common` are the meta-parameters, the mean log step length, and whether the
+    state is not to change.
     """
     states = [slots.states[t.number] for t in targets]
 
@@ -176,6 +230,7 @@ def _sense(
             if largest is None
             else ops.take(largest, chunk.owner, axis=-1),
             ops.take(bias, chunk.owner, axis=-1),
+            ops.take(excess, chunk.owner, axis=-1),
             chunk.filled,
             _seeds(chunk, rounding_keys, slice(-2)),
         )
@@ -188,10 +243,13 @@ def _sense(
     results = kernels.over_chunks(
         kernel, config, common, plan, arguments, write
     )
+    if not results:
+        return [], []
     u, row_sums = zip(*results, strict=True)
     owner = np.concatenate([chunk.owner for chunk in plan.chunks])
     by_row = ops.transpose(ops.concatenate(row_sums, axis=-1))
-    return u, ops.transpose(backend.segment_sum(by_row, owner, len(targets)))
+    sums = backend.segment_sum(by_row, owner, len(targets))
+    return list(u), [ops.transpose(sums)]
 
 
 def _move(config, slots, targets, plan, u, rows, rounding_keys):
@@ -286,42 +344,15 @@ def _join_flat(chunk, flat):
     )
 
 
-def _columns(slots, variable, targets):
-    """What a variable [F, T] holds for these tensors; one [F, 1] is for all."""
-    if variable is None:
-        return None
-    value = backend.read(variable)
-    if _for_each(slots, variable) and len(targets) < len(slots.sizes):
-        numbers = np.asarray([t.number for t in targets])
-        value = ops.take(value, numbers, axis=-1)
-    return value
-
-
-def _assign_columns(slots, variable, targets, value):
-    """The inverse of `_columns`."""
-    if variable is None:
-        return
-    if _for_each(slots, variable) and len(targets) < len(slots.sizes):
-        numbers = np.asarray([[t.number] for t in targets])
-        columns = ops.transpose(backend.read(variable))
-        value = ops.transpose(
-            ops.scatter_update(columns, numbers, ops.transpose(value))
-        )
-    variable.assign(value)
-
-
-def _for_each(slots, variable) -> bool:
-    """Whether it has a column for each tensor, which `h_global` has not."""
-    return variable is not slots.shared.h_global
-
-
-def _tensor_state(config, slots, targets, grads) -> rule.TensorState:
-    """What the tensors remember, with the new `features.largest_magnitude`."""
-    columns = _columns(slots, slots.tensors, targets)
-    old = rule.TensorState(*ops.split(columns, columns.shape[0], axis=0))
-    if not config.negligible:
-        return old
-    sums = ops.stack([ops.sum(ops.abs(g)) for g in grads])
-    sizes = [max(slots.sizes[t.number], 1) for t in targets]
-    mean = ops.expand_dims(sums / ops.cast(sizes, slots.dtype), 0)
-    return old._replace(largest=features.largest_magnitude(mean, old.largest))
+def _magnitudes(slots, targets, grads):
+    """Mean |g| of each target, [T]."""
+    sums = ops.stack(
+        [
+            ops.sum(ops.abs(g))
+            if target.rows is None
+            else tables.sum_of_magnitudes(target.rows)
+            for target, g in zip(targets, grads, strict=True)
+        ]
+    )
+    sizes = [slots.sizes[t.number] for t in targets]
+    return sums / ops.cast(sizes, slots.dtype)

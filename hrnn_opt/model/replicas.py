@@ -19,6 +19,11 @@ if backend.NAME == "tensorflow":
     )
 
 
+def in_strategy() -> bool:
+    """Whether variables are those of a `tf.distribute` strategy."""
+    return backend.NAME == "tensorflow" and tf.distribute.has_strategy()
+
+
 def check_strategy(optimizer, variables):
     """Whether an optimizer can be built here for these variables of a model.
 
@@ -56,7 +61,7 @@ def check_strategy(optimizer, variables):
                 "strategy.scope(): optimizer.build(model.trainable_variables)`"
                 f". Received: a first call of `apply` inside `{name}.run`"
             )
-        _check_mirrored([*optimizer.variables, *variables], name)
+        _check_mirrored([*optimizer._variables, *variables], name)
 
 
 def sum_gradients(optimizer, grads: list) -> list:
@@ -93,7 +98,7 @@ def sum_gradients(optimizer, grads: list) -> list:
             "HierarchicalRNN compiles its own update in any case. Received: "
             "jit_compile=True"
         )
-    _check_mirrored(optimizer.variables, name)
+    _check_mirrored(optimizer._variables, name)
     return replica.all_reduce(tf.distribute.ReduceOp.SUM, grads)
 
 

@@ -5,21 +5,20 @@ with attention, the offset phi - theta [n]; and the state of the two upper
 levels. The former may be kept in bfloat16 (see `rounding`).
 """
 
-import functools
-
 import keras
 import numpy as np
 from keras import ops
 
 from hrnn_opt import backend
-from hrnn_opt.model import chunks, kernels, rounding
+from hrnn_opt.model import chunks, kernels, rounding, tables
 from hrnn_opt.model.guard_state import GuardState
+from hrnn_opt.model.rates import Rates
 from hrnn_opt.rule import products
 from hrnn_opt.rule import step as rule
 from hrnn_opt.rule.config import RuleConfig
 from hrnn_opt.rule.hierarchy import SharedState
 
-STATE_VERSION = 2
+STATE_VERSION = 3
 """Changes with the number, order or shape of these variables."""
 
 
@@ -32,10 +31,17 @@ def float_type(variables) -> str:
     """The state's type: float64 if a variable is, else float32.
 
     Raises:
-        ValueError: a variable does not hold floats, or JAX has no float64.
+        ValueError: a variable does not hold floats, its shape is not known, or
+            JAX has no float64.
     """
     types = {}
     for variable in variables:
+        if not getattr(variable.shape, "is_fully_defined", lambda: True)():
+            raise ValueError(
+                "HierarchicalRNN trains variables of known shapes: it keeps "
+                "some numbers for each element. Received: "
+                f"{variable.name} of shape {variable.shape}"
+            )
         types[variable.name] = keras.backend.standardize_dtype(variable.dtype)
         if "float" not in types[variable.name]:
             raise ValueError(
@@ -57,6 +63,7 @@ class Slots:
         add_variable: as `keras.optimizers.Optimizer.add_variable`.
         guard: whether a guard's variables follow.
         state_dtype: one of `STATE_DTYPES`.
+        with_tables: whether large embeddings are kept as `tables`.
     """
 
     def __init__(
@@ -67,6 +74,7 @@ class Slots:
         add_variable,
         guard: bool = False,
         state_dtype: str = "float32",
+        with_tables: bool = False,
     ):
         self.dtype = float_type(variables)
         self.rounded = state_dtype == "bfloat16"
@@ -74,11 +82,13 @@ class Slots:
         self._add_variable = add_variable
         vector = np.asarray(vector, self.dtype)
         self._config = config
-        self._meta = functools.partial(products.from_vector, config, vector)
+        self._initial = []
         tensors = len(variables)
-        self.meta_vector = self._add(
+        # Not with the others: to start anew it stays as it is.
+        self.meta_vector = self._create(
             "meta_parameters", vector.shape, lambda: vector
         )
+        self._constant = vector
         self.shared = SharedState(
             self._add_shared("h_tensor", config.tensor_units, tensors)
             if config.tensor_rnn
@@ -89,21 +99,34 @@ class Slots:
         )
         # Rows of `rule.TensorState`.
         self.tensors = self._add(
-            "tensors", (len(rule.TensorState._fields), tensors), lambda: 0
+            "tensors", (len(rule.TensorState._fields), tensors)
         )
-        self.skipped = self._add("skipped_steps", (), lambda: 0, "int32")
-        self.holds_theta = self._add("holds_theta", (), lambda: 0, "int32")
+        self.rates = Rates(
+            self._add("rate_reference", ()),
+            self._add("rate_ceiling", (1, tensors)),
+            self._add("rate_debt", (1, tensors)),
+        )
+        self.skipped = self._add("skipped_steps", (), dtype="int32")
+        self.holds_theta = self._add("holds_theta", (), dtype="int32")
         self.sizes = [int(np.prod(v.shape)) for v in variables]
         self._shapes = [tuple(v.shape) for v in variables]
         self.states, self.offsets = [], []
+        # Number of a table to its width; its state is a single variable.
+        self.tables = {
+            t: int(v.shape[1])
+            for t, v in enumerate(variables)
+            if with_tables and tables.is_table(v)
+        }
         for t, size in enumerate(self.sizes):
+            if t in self.tables:
+                self.states.append([self._add_table(t, kept)])
+                self.offsets.append([])
+                continue
             pieces = chunks.cut(t, size)
             self.states.append([self._add_state(p, kept) for p in pieces])
             self.offsets.append(
                 [
-                    self._add(
-                        f"offset_{t}_{p.number}", (p.size,), lambda: 0, kept
-                    )
+                    self._add(f"offset_{t}_{p.number}", (p.size,), dtype=kept)
                     for p in pieces
                     if config.attention
                 ]
@@ -113,8 +136,18 @@ class Slots:
     def offset(self, tensor: int):
         """phi - theta of a tensor, in its shape."""
         pieces = [backend.read(piece) for piece in self.offsets[tensor]]
+        if not pieces:
+            return ops.zeros(self._shapes[tensor], self.dtype)
         whole = pieces[0] if len(pieces) == 1 else ops.concatenate(pieces)
         return ops.reshape(ops.cast(whole, self.dtype), self._shapes[tensor])
+
+    def piece(self, piece: chunks.Piece):
+        """The packed state [F, n] of a piece, of a table, too."""
+        state = self.states[piece.tensor]
+        if piece.tensor not in self.tables:
+            return backend.read(state[piece.number])
+        width = self.tables[piece.tensor]
+        return tables.as_piece(backend.read(state[0]), piece, width)
 
     def sum_of_log_steps(self, tensor: int):
         """Sum of eta_bar over the tensor; 0 if it is empty."""
@@ -133,7 +166,7 @@ class Slots:
 
     def changing(self, tensors) -> list:
         """The variables that a step on these tensors assigns."""
-        changing = [*self.shared, self.tensors, self.holds_theta]
+        changing = [*self.shared, self.tensors, *self.rates, self.holds_theta]
         for t in tensors:
             changing += self.states[t] + self.offsets[t]
         return [v for v in changing if v is not None]
@@ -142,8 +175,29 @@ class Slots:
         """1 where the model's variables hold theta, 0 for phi."""
         return ops.cast(self.holds_theta, self.dtype)
 
-    def _add(self, name, shape, value, dtype=None):
-        """A variable; `value` is called where graphs may not be built."""
+    def reset(self):
+        """All variables but the meta-parameters as before the first step."""
+        meta = products.from_vector(
+            self._config, backend.read(self.meta_vector)
+        )
+        for variable, value in self._initial:
+            start = ops.cast(value(meta), variable.dtype)
+            variable.assign(ops.broadcast_to(start, variable.shape))
+
+    def _add(self, name, shape, value=lambda meta: 0, dtype=None):
+        """A variable; `value` is called where graphs may not be built.
+
+        It is a function of the meta-parameters, and broadcast to the shape.
+        """
+
+        def start():
+            return value(products.from_vector(self._config, self._constant))
+
+        variable = self._create(name, shape, start, dtype)
+        self._initial.append((variable, value))
+        return variable
+
+    def _create(self, name, shape, value, dtype=None):
         return self._add_variable(
             shape=shape,
             dtype=dtype or self.dtype,
@@ -157,21 +211,28 @@ class Slots:
         )
 
     def _add_shared(self, level, units, tensors):
-        def value():
-            state = rule.initial_shared_state(self._meta(), (), tensors)
-            return getattr(state, level)
+        def value(meta):
+            return getattr(rule.initial_shared_state(meta, (), tensors), level)
 
         return self._add(level, (units, tensors), value)
 
     def _add_state(self, piece, dtype):
-        shape = (self._config.state_rows, piece.size)
-
-        def value():
+        def value(meta):
             return kernels.pack(
-                rule.initial_param_state(
-                    self._config, self._meta(), (piece.size,)
-                )
+                rule.initial_param_state(self._config, meta, (1,))
             )
 
+        shape = (self._config.state_rows, piece.size)
         name = f"state_{piece.tensor}_{piece.number}"
         return self._add(name, shape, value, dtype)
+
+    def _add_table(self, tensor, dtype):
+        width, rows = self.tables[tensor], self._config.state_rows
+
+        def value(meta):
+            start = rule.initial_param_state(self._config, meta, (1,))
+            row = ops.broadcast_to(kernels.pack(start), (rows, width))
+            return ops.reshape(row, (1, rows * width))
+
+        shape = (self._shapes[tensor][0], rows * width)
+        return self._add(f"state_{tensor}_0", shape, value, dtype)

@@ -38,11 +38,12 @@ def linear(kernel, x):
     """W x over a leading feature axis: [o, f] and [f, ...] give [o, ...].
 
     One matrix product whatever the number of trailing axes, since parameters
-    lie contiguous on the last ones.
+    lie contiguous on the last ones. The size of one of these may be unknown.
     """
     shape = x.shape
     y = kernel @ ops.reshape(x, (shape[0], -1))
-    return ops.reshape(y, (kernel.shape[0], *shape[1:]))
+    rest = (-1 if size is None else size for size in shape[1:])
+    return ops.reshape(y, (kernel.shape[0], *rest))
 
 
 def column(vector, like):

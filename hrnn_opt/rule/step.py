@@ -126,6 +126,7 @@ def sense(
     g,
     bias=None,
     mean_eta_bar=0.0,
+    excess=None,
 ) -> tuple[ParamState, Sensed]:
     """Eqs. 1-4, 10, 13, 7-9: everything that is element-wise.
 
@@ -144,10 +145,15 @@ def sense(
         bias: bias of the upper levels, `hierarchy.param_bias` for every row,
             [3P or 3P + 1, R, 1, ...], or None.
         mean_eta_bar: `mean_log_step` of the problem.
+        excess: to be taken from eta_bar of what takes part in this step,
+            [1, R, 1, ...], or None.
 
     Returns:
         The new state, and what the other functions need.
     """
+    old = state
+    if excess is not None and config.relative_learning_rate:
+        state = state._replace(eta_bar=state.eta_bar - excess)
     tensor_step = None
     if config.tensor_step:
         bias, tensor_step = ops.split(bias, [bias.shape[0] - 1], axis=0)
@@ -185,7 +191,7 @@ def sense(
         u = step_length.unscaled_step(d, eta)
     new = ParamState(h, g_bar, r, eta_bar)
     if config.lazy:
-        new = select(moving, new, state)
+        new = select(moving, new, old)
     products = None
     if config.alignment:
         products = alignment.products(g, state.g_bar, r, moving)

@@ -5,6 +5,7 @@ bfloat16, on the backend that KERAS_BACKEND names; the other suites need
 TensorFlow.
 problems: time to draw problems and to compute their gradients.
 estimate: the forecasts of `hrnn_opt.estimate` beside what is measured.
+embeddings: a step of a large embedding, beside Adam's.
 telemetry: what `hrnn_opt.callbacks.Telemetry` costs.
 meta: inner steps per second of whole meta-gradients, and compile times.
 compiling: time a set takes to compile, from nothing and at the second start.
@@ -120,6 +121,12 @@ def _estimate() -> dict:
     return estimates.run(MODEL.value, SECONDS.value / 4)
 
 
+def _embeddings() -> dict:
+    from training.benchmark import embeddings
+
+    return embeddings.run(SECONDS.value)
+
+
 def _telemetry() -> dict:
     from training.benchmark import telemetry_cost
 
@@ -135,6 +142,7 @@ SUITES = {
     "compiling": _compiling,
     "asynchronous": _asynchronous,
     "estimate": _estimate,
+    "embeddings": _embeddings,
     "telemetry": _telemetry,
 }
 

@@ -1,0 +1,236 @@
+"""Large embeddings: a step touches the rows that have a gradient.
+
+With `lazy` an element without a gradient stays as it is, so rows that are not
+in the minibatch need no work. TensorFlow tells which are (`IndexedSlices`).
+Such a tensor's state is [rows, F width], a row's numbers side by side: rows are
+gathered, updated like any elements, and scattered, as many as there are indices
+in the gradient, so that shapes do not depend on how many are the same. A
+gradient that is dense is that of all rows.
+
+Weight decay acts on the rows that are touched. It is a dense tensor like others
+where that would not do: with attention (where all variables move to the
+attended point), guard, gradient accumulation, a state in bfloat16, several
+replicas (any `tf.distribute` strategy), and on other backends.
+"""
+
+from typing import Any, NamedTuple
+
+from keras import ops
+
+from hrnn_opt import backend
+from hrnn_opt.model import chunks, kernels, replicas
+from hrnn_opt.rule import features
+from hrnn_opt.rule import step as rule
+from hrnn_opt.rule.config import RuleConfig
+from hrnn_opt.rule.numerics import select
+from hrnn_opt.rule.products import from_vector
+
+SMALLEST = 2**14
+"""Parameters of the smallest one: less is faster beside the other tensors."""
+
+
+class Rows(NamedTuple):
+    """Some rows of a table."""
+
+    ids: Any  # [k]
+    gradient: Any  # [k, width]
+    real: Any  # [k] 1, and 0 where the row before it is repeated
+
+
+def allowed(optimizer) -> bool:
+    """Whether an optimizer's arguments and its device go with tables."""
+    return (
+        backend.NAME == "tensorflow"
+        and optimizer.config.lazy
+        and not optimizer.config.attention
+        and not optimizer.guard
+        and not optimizer.gradient_accumulation_steps
+        and optimizer.state_dtype == "float32"
+        and not replicas.in_strategy()
+    )
+
+
+def is_table(variable) -> bool:
+    """Whether a variable is likely to get sparse gradients: by its name.
+
+    If it does not, or another one does, steps are the same, but slower.
+    """
+    shape = tuple(variable.shape)
+    return (
+        len(shape) == 2
+        and "embedding" in variable.name.lower()
+        and shape[0] * shape[1] >= SMALLEST
+    )
+
+
+def all_rows(gradient) -> list[Rows]:
+    """A dense gradient [rows, width], in blocks that bound the memory."""
+    count, width = gradient.shape
+    block = count
+    if not backend.one_program():
+        block = max(1, chunks.PIECE // width)
+    blocks = []
+    for start in range(0, count, block):
+        own = gradient[start : start + block]
+        ids = ops.arange(start, start + own.shape[0], dtype="int32")
+        blocks.append(Rows(ids, own, ops.ones_like(own[:, 0])))
+    return blocks
+
+
+def some_rows(gradient, ids, number) -> list[Rows]:
+    """The `number` first rows of a gradient [k, width], and their ids [k].
+
+    The last one of them is repeated to fill up: it is then written several
+    times, always the same.
+    """
+    position = ops.arange(ops.shape(ids)[0], dtype="int32")
+    source = ops.minimum(position, number - 1)
+    real = ops.cast(position < number, gradient.dtype)
+    return [Rows(ops.take(ids, source), ops.take(gradient, source, 0), real)]
+
+
+def sum_of_magnitudes(blocks: list[Rows]):
+    """Sum of |g| over a table, a scalar."""
+    return ops.sum(
+        _total(
+            [
+                ops.expand_dims(ops.sum(ops.abs(b.gradient), -1) * b.real, 0)
+                for b in blocks
+            ]
+        )
+    )
+
+
+def sense(config: RuleConfig, state, blocks, common, own):
+    """Updates the rows' state.
+
+    Args:
+        config: the features in use.
+        state: variable [rows, F width].
+        blocks: the rows that have a gradient.
+        common: meta-parameters, mean log step length, `Begun.still`.
+        own: largest (or None), bias and excess of the table, [., 1] each.
+
+    Returns:
+        u of each block [k, width], and `rule.totals` of the table [F, 1].
+    """
+    run = kernels.compiled(sense_rows, config)
+    u, sums = [], []
+    for block in blocks:
+        packed = backend.gather_rows(state, block.ids)
+        packed, moves, row_sums = run(
+            *common, packed, block.gradient, block.real, *own
+        )
+        backend.scatter_rows(state, block.ids, packed)
+        u.append(moves)
+        sums.append(row_sums)
+    return u, _total(sums)
+
+
+def _total(sums):
+    """Sums over rows [F, k] of all blocks, [F, 1], one row after another.
+
+    In this order rows of zeros, which are not touched, do not matter.
+    """
+    by_row = ops.transpose(ops.concatenate(sums, axis=-1))
+    owner = ops.zeros_like(by_row[:, 0], dtype="int32")
+    return ops.transpose(backend.segment_sum(by_row, owner, 1))
+
+
+def move(config: RuleConfig, variable, blocks, u, scales):
+    """Assigns the rows' new values.
+
+    Args:
+        config: the features in use.
+        variable: [rows, width].
+        blocks: the rows that have a gradient.
+        u: of each block, from `sense`.
+        scales: scale and weight decay of the table, [2].
+    """
+    run = kernels.compiled(advance_rows, config)
+    for block, own in zip(blocks, u, strict=True):
+        value = backend.gather_rows(variable, block.ids)
+        moved = run(ops.cast(value, own.dtype), own, scales)
+        stored = ops.cast(moved, variable.dtype)
+        backend.scatter_rows(variable, block.ids, stored)
+
+
+def sense_rows(
+    config: RuleConfig,
+    meta_vector,
+    mean_eta_bar,
+    still,
+    packed,
+    g,
+    real,
+    largest,
+    bias,
+    excess,
+):
+    """As `kernels.sense_chunk`, on rows [k, width] of a single tensor.
+
+    Args:
+        config: the features in use.
+        meta_vector: flat meta-parameters.
+        mean_eta_bar: scalar.
+        still: a boolean: the state is not to change.
+        packed: state [k, F width].
+        g: finite gradients [k, width].
+        real: rows that count in sums [k].
+        largest: [1, 1], or None where nothing is negligible.
+        bias: [3P or 3P + 1, 1].
+        excess: [1, 1].
+
+    Returns:
+        The new state, u [k, width], and the rows' `rule.totals` [., k].
+    """
+    width = g.shape[1]
+    packed = ops.reshape(packed, (-1, config.state_rows, width))
+    state = kernels.unpack(config, ops.transpose(packed, (1, 0, 2)))
+    g = ops.expand_dims(g, 0)
+    if largest is not None:
+        largest = ops.expand_dims(largest, -1)
+        g = features.without_negligible(g, largest, config.negligible)
+    meta = from_vector(config, meta_vector)
+    new, sensed = rule.sense(
+        config,
+        meta,
+        kernels.started(config, meta, state),
+        g,
+        ops.expand_dims(bias, -1),
+        mean_eta_bar,
+        ops.expand_dims(excess, -1),
+    )
+    sums = rule.totals(
+        config, new, sensed, lambda x: ops.sum(x, axis=-1) * real
+    )
+    kept = select(still, state, new)
+    packed = ops.transpose(kernels.pack(kept), (1, 0, 2))
+    return (
+        ops.reshape(packed, (-1, config.state_rows * width)),
+        sensed.u[0],
+        sums,
+    )
+
+
+def advance_rows(config: RuleConfig, value, u, scales):
+    """`rule.advance` on rows [k, width] of a single tensor."""
+    return rule.advance(config, value, u[None], scales[0], scales[1])[0][0]
+
+
+def as_piece(state, piece: chunks.Piece, width: int):
+    """The part [F, n] of a table's state that would be a piece's slot."""
+    first, last = piece.start // width, -(-piece.stop // width)
+    rows = ops.reshape(state[first:last], (last - first, -1, width))
+    flat = ops.transpose(rows, (1, 0, 2))
+    flat = ops.reshape(flat, (flat.shape[0], -1))
+    begin = piece.start - first * width
+    return flat[:, begin : begin + piece.size]
+
+
+def from_pieces(pieces: list, width: int):
+    """A table's state of its pieces' slots [F, n]."""
+    flat = ops.concatenate(pieces, axis=-1)
+    rows = ops.reshape(flat, (flat.shape[0], -1, width))
+    rows = ops.transpose(rows, (1, 0, 2))
+    return ops.reshape(rows, (rows.shape[0], -1))

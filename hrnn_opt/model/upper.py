@@ -1,0 +1,159 @@
+"""What a step on a model does for its tensors as wholes.
+
+Small, but hundreds of operations: traced once for each number of tensors, so
+that the next model's first step does not wait for it.
+"""
+
+import functools
+from typing import Any, NamedTuple
+
+from keras import ops
+
+from hrnn_opt import backend
+from hrnn_opt.model import rates
+from hrnn_opt.rule import features, hierarchy
+from hrnn_opt.rule import step as rule
+from hrnn_opt.rule.config import RuleConfig
+from hrnn_opt.rule.hierarchy import SharedState
+from hrnn_opt.rule.numerics import select
+from hrnn_opt.rule.products import from_vector
+
+
+class Begun(NamedTuple):
+    """What is known before the parameters are looked at; of T targets."""
+
+    shared: SharedState
+    tensors: rule.TensorState
+    rates: rates.Rates  # of all tensors
+    mean_log_step: Any  # scalar
+    largest: Any  # [1, T], or None
+    bias: Any  # [3P or 3P + 1, T]; [1, T] without Tensor RNN
+    excess: Any  # [1, T]
+    still: Any  # a boolean: the memory is not to change
+
+
+@functools.cache
+def traced(function, config: RuleConfig):
+    """`function` for one config, traced once for each number of tensors."""
+    return backend.trace_function(functools.partial(function, config))
+
+
+def begin(
+    config: RuleConfig, meta_vector, numbers, state, old_rates, magnitudes, lr
+) -> Begun:
+    """Looks at rates, magnitudes and the upper levels.
+
+    Args:
+        config: the features in use.
+        meta_vector: flat meta-parameters.
+        numbers: of the tensors that take part [T].
+        state: h_tensor, h_global and the rows of `TensorState`, of all tensors.
+        old_rates: of all tensors.
+        magnitudes: mean |g| of the targets [T], or None.
+        lr: learning rate, a scalar.
+    """
+    meta = from_vector(config, meta_vector)
+    h_tensor, h_global, tensors = state
+    all_tensors = rule.TensorState(*ops.split(tensors, tensors.shape[0]))
+    new_rates, excess, still = rates.follow(old_rates, all_tensors.log_step, lr)
+
+    def own(x):
+        return None if x is None else ops.take(x, numbers, axis=-1)
+
+    excess, tensors = own(excess), rule.TensorState(*map(own, all_tensors))
+    largest = None
+    if magnitudes is not None:
+        magnitudes = ops.expand_dims(magnitudes, 0)
+        largest = features.largest_magnitude(magnitudes, tensors.largest)
+        tensors = tensors._replace(largest=largest)
+    shared = _started(
+        config,
+        meta,
+        SharedState(own(h_tensor), h_global),
+        tensors.steps,
+        old_rates.reference,
+    )
+    tensors = tensors._replace(log_step=tensors.log_step - excess)
+    bias = hierarchy.param_bias(meta, shared)
+    if bias is None:
+        bias = ops.zeros_like(excess)
+    return Begun(
+        shared,
+        tensors,
+        new_rates,
+        rule.mean_log_step(tensors),
+        largest,
+        bias,
+        excess,
+        still,
+    )
+
+
+def _started(config, meta, shared, steps, reference):
+    """As `kernels.started`, of the upper levels."""
+    if not config.lazy or shared.h_tensor is None:
+        return shared
+    start = rule.initial_shared_state(meta, (), 1)
+    h_tensor = ops.where(steps > 0, shared.h_tensor, start.h_tensor)
+    if shared.h_global is None:
+        return SharedState(h_tensor, None)
+    h_global = ops.where(reference > 0, shared.h_global, start.h_global)
+    return SharedState(h_tensor, h_global)
+
+
+def finish(
+    config: RuleConfig,
+    meta_vector,
+    numbers,
+    state,
+    begun: Begun,
+    sums,
+    sizes,
+    decay,
+    lr,
+):
+    """Eqs. 11-12, and what steps are multiplied by.
+
+    Args:
+        config: the features in use.
+        meta_vector: flat meta-parameters.
+        numbers: of the tensors that take part [T].
+        state: as for `begin`.
+        begun: what it returned.
+        sums: `rule.totals` of the targets [F, T].
+        sizes: number of parameters of each [T].
+        decay: 1 - weight decay * lr of each [T].
+        lr: learning rate, a scalar.
+
+    Returns:
+        The new state, and rows [directions + 1, T]: scale of each direction,
+        weight decay.
+    """
+    sums = rule.split_totals(config, sums)
+    shared, tensors = rule.step_upper_levels(
+        config,
+        from_vector(config, meta_vector),
+        begun.shared,
+        begun.tensors,
+        sums,
+        sizes,
+    )
+    lr = rates.lent(lr, ops.take(begun.rates.debt, numbers, axis=-1))
+    scale = rule.step_scales(config, sums.d_squared, sums.count, lr)
+    h_tensor, h_global, old_tensors = state
+    if h_tensor is not None:
+        h_tensor = _put(h_tensor, numbers, shared.h_tensor)
+    if h_global is not None:
+        h_global = shared.h_global
+    tensors = ops.concatenate(tensors, axis=0)
+    new = h_tensor, h_global, _put(old_tensors, numbers, tensors)
+    new = select(begun.still, state, new)
+    return new, ops.concatenate([scale, ops.expand_dims(decay, 0)], axis=0)
+
+
+def _put(old, numbers, columns):
+    """`old` [F, all] with some columns [F, T] replaced."""
+    new = ops.scatter_update(
+        ops.transpose(old), ops.expand_dims(numbers, -1), ops.transpose(columns)
+    )
+    return ops.transpose(new)

@@ -1,0 +1,170 @@
+"""Rules with attention in the hands of users: theta is what they mean."""
+
+import os
+import signal
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from hrnn_opt import HierarchicalRNN, callbacks
+from tests.reference_pair import weights_file
+
+RNG = np.random.default_rng(0)
+X = RNG.normal(size=(32, 4)).astype("float32")
+Y = np.sin(X @ RNG.normal(size=(4, 1))).astype("float32")
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory):
+    return weights_file(tmp_path_factory.mktemp("weights"))
+
+
+def network(optimizer):
+    keras.utils.set_random_seed(3)
+    model = keras.Sequential(
+        [
+            keras.Input((4,)),
+            keras.layers.Dense(8, "tanh"),
+            keras.layers.Dense(1),
+        ]
+    )
+    model.compile(optimizer, "mse")
+    return model
+
+
+def fit(model, epochs, *watching, swap=True, **kwargs):
+    swaps = [callbacks.AttentionSwap()] if swap else []
+    model.fit(
+        X,
+        Y,
+        16,
+        epochs=epochs,
+        shuffle=False,
+        verbose=0,
+        callbacks=[*swaps, *watching],
+        **kwargs,
+    )
+
+
+def test_a_frozen_variable_stays_at_theta(path):
+    model = network(HierarchicalRNN(weights=path))
+    fit(model, 1)
+    first, last = model.layers
+    first.trainable = False
+    model.compile(model.optimizer, "mse")
+    kernel, other = first.kernel.numpy(), last.kernel.numpy()
+    seen = []
+    see = keras.callbacks.LambdaCallback(
+        on_train_batch_end=lambda *_: seen.append(first.kernel.numpy())
+    )
+    fit(model, 2, see)
+    for value in (*seen, first.kernel):
+        np.testing.assert_array_equal(value, kernel)
+    assert np.any(last.kernel.numpy() != other)
+    # Unfrozen, it is ahead of theta again.
+    first.trainable = True
+    model.compile(model.optimizer, "mse")
+    fit(model, 1)
+    assert np.any(first.kernel.numpy() != kernel)
+    assert np.any(model.optimizer._slots.offset(0).numpy() != 0)
+
+
+@pytest.mark.parametrize("order", ["before", "after"])
+def test_swapping_averages_does_not_change_training(path, order):
+    def trained(average):
+        model = network(HierarchicalRNN(weights=path, use_ema=True))
+        swap = callbacks.AttentionSwap()
+        both = [swap]
+        if average:
+            both.append(keras.callbacks.SwapEMAWeights(swap_on_epoch=True))
+        if order == "before":
+            both.reverse()
+        fit(model, 3, *both, swap=False, validation_data=(X, Y))
+        return model
+
+    with_average, without = trained(True), trained(False)
+    pairs = zip(with_average.get_weights(), without.get_weights(), strict=True)
+    for a, b in pairs:
+        np.testing.assert_allclose(a, b, 1e-5, 1e-6)
+    pairs = zip(
+        with_average.optimizer.variables,
+        without.optimizer.variables,
+        strict=True,
+    )
+    for a, b in pairs:
+        np.testing.assert_allclose(a, b, 1e-4, 1e-5)
+
+
+@pytest.mark.parametrize("swap", [False, True])
+def test_masked_weights_are_zero_after_fit(path, swap):
+    model = network(HierarchicalRNN(weights=path))
+    kernel = model.layers[0].kernel
+    mask = (RNG.random(kernel.shape) < 0.5).astype("float32")
+    prune = keras.callbacks.LambdaCallback(
+        on_train_batch_end=lambda *_: kernel.assign(kernel * mask)
+    )
+    fit(model, 2, prune, swap=swap)
+    assert np.all(kernel.numpy()[mask == 0] == 0)
+    assert np.all(kernel.numpy()[mask == 1] != 0)
+
+
+class TwoOptimizers(keras.Model):
+    """A model with a `train_step` of its own."""
+
+    def __init__(self, first, second):
+        super().__init__()
+        self.hidden = keras.layers.Dense(8, "tanh")
+        self.last = keras.layers.Dense(1)
+        self.first, self.others = first, {"second": second}
+
+    def call(self, x):
+        return self.last(self.hidden(x))
+
+    def train_step(self, data):
+        x, y = data
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_mean((self(x) - y) ** 2)
+        own = self.hidden.trainable_variables
+        gradients = tape.gradient(loss, self.trainable_variables)
+        self.first.apply(gradients[: len(own)], own)
+        self.others["second"].apply(
+            gradients[len(own) :], self.last.trainable_variables
+        )
+        return {"loss": loss}
+
+
+@pytest.mark.parametrize("explicit", [False, True])
+def test_optimizers_of_a_model_with_its_own_train_step(path, explicit):
+    optimizers = [HierarchicalRNN(weights=path) for _ in range(2)]
+    model = TwoOptimizers(*optimizers)
+    model.compile()
+    model.optimizer = None
+    swap = callbacks.AttentionSwap(optimizers=optimizers if explicit else None)
+    fit(model, 1, swap, swap=False)
+    for optimizer in optimizers:
+        assert optimizer.holds_theta
+        assert int(optimizer.iterations) == 2
+
+
+def test_tells_if_there_is_no_optimizer_to_look_after():
+    model = network(keras.optimizers.Adam())
+    with pytest.warns(UserWarning, match="AttentionSwap found no Hierarch"):
+        fit(model, 1)
+
+
+def test_theta_after_an_interrupt(path):
+    model = network(HierarchicalRNN(weights=path))
+    before = signal.getsignal(signal.SIGINT)
+
+    def interrupt(batch, logs):
+        if batch == 1:
+            assert not model.optimizer.holds_theta
+            os.kill(os.getpid(), signal.SIGINT)
+
+    stop = keras.callbacks.LambdaCallback(on_train_batch_end=interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        fit(model, 3, stop)
+    assert model.optimizer.holds_theta
+    assert signal.getsignal(signal.SIGINT) is before
