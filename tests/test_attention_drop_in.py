@@ -57,7 +57,7 @@ def test_a_frozen_variable_stays_at_theta(path):
     kernel, other = first.kernel.numpy(), last.kernel.numpy()
     seen = []
     see = keras.callbacks.LambdaCallback(
-        on_train_batch_end=lambda *_: seen.append(first.kernel.numpy())
+        on_train_batch_end=lambda batch, logs: seen.append(first.kernel.numpy())
     )
     fit(model, 2, see)
     for value in (*seen, first.kernel):
@@ -103,7 +103,7 @@ def test_masked_weights_are_zero_after_fit(path, swap):
     kernel = model.layers[0].kernel
     mask = (RNG.random(kernel.shape) < 0.5).astype("float32")
     prune = keras.callbacks.LambdaCallback(
-        on_train_batch_end=lambda *_: kernel.assign(kernel * mask)
+        on_train_batch_end=lambda batch, logs: kernel.assign(kernel * mask)
     )
     fit(model, 2, prune, swap=swap)
     assert np.all(kernel.numpy()[mask == 0] == 0)

@@ -101,14 +101,15 @@ def test_a_variable_without_elements_is_ignored(new, mode):
     assert variables[0].shape == (0, 4)
 
 
-@BOTH
-def test_state_trees_have_the_same_paths_however_it_was_built(new):
+def test_state_trees_have_the_same_paths_however_it_was_built():
+    """Those of Adam differ: the first step builds it under another name."""
+
     def functional():
         inputs = keras.Input((4,))
         hidden = keras.layers.Dense(8, "tanh", name="hidden")(inputs)
         outputs = keras.layers.Dense(1, name="outputs")(hidden)
         model = keras.Model(inputs, outputs)
-        model.compile(new(), "mse")
+        model.compile(HierarchicalRNN(), "mse")
         return model
 
     model, copy = functional(), functional()
