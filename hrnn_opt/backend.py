@@ -1,5 +1,7 @@
 """The few things that differ between Keras's backends."""
 
+import contextlib
+
 import keras
 
 NAME = keras.backend.backend()
@@ -29,6 +31,17 @@ def trace_function(function):
     if NAME == "tensorflow":
         return tf.function(function, autograph=False)
     return jax.jit(function) if NAME == "jax" else function
+
+
+def outside():
+    """A context in which variables are made now, not in what is being traced.
+
+    A function in which a variable is made is traced by TensorFlow a second
+    time, and each variable's first value becomes a condition of its own.
+    """
+    if NAME == "tensorflow":
+        return tf.init_scope()
+    return contextlib.nullcontext()
 
 
 def uncompiled(function):

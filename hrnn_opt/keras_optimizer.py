@@ -133,16 +133,17 @@ class HierarchicalRNN(Attended, keras.optimizers.Optimizer):
             return
         variables = list(variables)
         replicas.check_strategy(self, variables)
-        super().build(variables)
-        self._slots = Slots(
-            self.config,
-            self._initial_vector,
-            variables,
-            self.add_variable,
-            self.guard,
-            self.state_dtype,
-            tables.allowed(self),
-        )
+        with backend.outside():
+            super().build(variables)
+            self._slots = Slots(
+                self.config,
+                self._initial_vector,
+                variables,
+                self.add_variable,
+                self.guard,
+                self.state_dtype,
+                tables.allowed(self),
+            )
 
     @property
     def variables(self):

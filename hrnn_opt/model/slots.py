@@ -5,6 +5,8 @@ with attention, the offset phi - theta [n]; and the state of the two upper
 levels. The former may be kept in bfloat16 (see `rounding`).
 """
 
+import functools
+
 import keras
 import numpy as np
 from keras import ops
@@ -53,6 +55,10 @@ def float_type(variables) -> str:
     return dtype
 
 
+def _zero(_):
+    return 0
+
+
 class Slots:
     """Variables, created in a fixed order.
 
@@ -88,7 +94,8 @@ class Slots:
         self.meta_vector = self._create(
             "meta_parameters", vector.shape, lambda: vector
         )
-        self._constant = vector
+        meta = products.from_vector(config, vector)
+        self._start = functools.cache(lambda value: value(meta))
         self.shared = SharedState(
             self._add_shared("h_tensor", config.tensor_units, tensors)
             if config.tensor_rnn
@@ -132,6 +139,7 @@ class Slots:
                 ]
             )
         self.guard = GuardState(variables, self._add) if guard else None
+        del self._start
 
     def offset(self, tensor: int):
         """phi - theta of a tensor, in its shape."""
@@ -184,16 +192,12 @@ class Slots:
             start = ops.cast(value(meta), variable.dtype)
             variable.assign(ops.broadcast_to(start, variable.shape))
 
-    def _add(self, name, shape, value=lambda meta: 0, dtype=None):
-        """A variable; `value` is called where graphs may not be built.
+    def _add(self, name, shape, value=_zero, dtype=None):
+        """A variable; `value` is a function of the meta-parameters.
 
-        It is a function of the meta-parameters, and broadcast to the shape.
+        It is called once, not once a variable, and broadcast to the shape.
         """
-
-        def start():
-            return value(products.from_vector(self._config, self._constant))
-
-        variable = self._create(name, shape, start, dtype)
+        variable = self._create(name, shape, lambda: self._start(value), dtype)
         self._initial.append((variable, value))
         return variable
 
@@ -217,21 +221,19 @@ class Slots:
         return self._add(level, (units, tensors), value)
 
     def _add_state(self, piece, dtype):
-        def value(meta):
-            return kernels.pack(
-                rule.initial_param_state(self._config, meta, (1,))
-            )
-
         shape = (self._config.state_rows, piece.size)
         name = f"state_{piece.tensor}_{piece.number}"
-        return self._add(name, shape, value, dtype)
+        return self._add(name, shape, self._column, dtype)
+
+    def _column(self, meta):
+        """First state of one parameter [F, 1]."""
+        return kernels.pack(rule.initial_param_state(self._config, meta, (1,)))
 
     def _add_table(self, tensor, dtype):
         width, rows = self.tables[tensor], self._config.state_rows
 
         def value(meta):
-            start = rule.initial_param_state(self._config, meta, (1,))
-            row = ops.broadcast_to(kernels.pack(start), (rows, width))
+            row = ops.broadcast_to(self._column(meta), (rows, width))
             return ops.reshape(row, (1, rows * width))
 
         shape = (self._shapes[tensor][0], rows * width)
