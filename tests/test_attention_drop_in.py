@@ -1,7 +1,9 @@
 """Rules with attention in the hands of users: theta is what they mean."""
 
+import gc
 import os
 import signal
+import weakref
 
 import keras
 import numpy as np
@@ -154,9 +156,16 @@ def test_tells_if_there_is_no_optimizer_to_look_after():
         fit(model, 1)
 
 
-def test_theta_after_an_interrupt(path):
+@pytest.fixture
+def interruptible():
+    """As Python is started in the foreground; elsewhere Ctrl-C is ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield signal.default_int_handler
+    signal.signal(signal.SIGINT, before)
+
+
+def test_theta_after_an_interrupt(path, interruptible):
     model = network(HierarchicalRNN(weights=path))
-    before = signal.getsignal(signal.SIGINT)
 
     def interrupt(batch, logs):
         if batch == 1:
@@ -167,4 +176,24 @@ def test_theta_after_an_interrupt(path):
     with pytest.raises(KeyboardInterrupt):
         fit(model, 3, stop)
     assert model.optimizer.holds_theta
-    assert signal.getsignal(signal.SIGINT) is before
+    assert signal.getsignal(signal.SIGINT) is interruptible
+
+
+def test_what_failed_leaves_nobody_waiting_for_an_interrupt(
+    path, interruptible
+):
+    def fail(batch, logs):
+        raise RuntimeError("out of luck")
+
+    model = network(HierarchicalRNN(weights=path))
+    broken = keras.callbacks.LambdaCallback(on_train_batch_end=fail)
+    with pytest.raises(RuntimeError, match="out of luck"):
+        fit(model, 1, broken)
+    kept = weakref.ref(model)
+    del model, broken
+    keras.backend.clear_session()
+    gc.collect()
+    assert kept() is None
+    with pytest.raises(KeyboardInterrupt):
+        os.kill(os.getpid(), signal.SIGINT)
+    assert signal.getsignal(signal.SIGINT) is interruptible

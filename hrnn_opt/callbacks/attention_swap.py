@@ -3,6 +3,7 @@
 import signal
 import threading
 import warnings
+import weakref
 
 import keras
 
@@ -94,10 +95,15 @@ class AttentionSwap(keras.callbacks.Callback):
         if not (main and callable(before)) or self._interrupt is not None:
             return
 
+        # Nor does it call one where `fit` fails: then this must keep nothing.
+        kept = weakref.ref(self)
+
         def swap_first(number, frame):
             signal.signal(signal.SIGINT, before)
-            self._interrupt, self._training = None, False
-            self._to_theta()
+            callback = kept()
+            if callback is not None:
+                callback._interrupt, callback._training = None, False
+                callback._to_theta()
             return before(number, frame)
 
         self._interrupt = before
