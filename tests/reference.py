@@ -243,7 +243,8 @@ class ReferenceOptimizer:
     """The rule with Keras's decorations, in the order of Keras's `apply`.
 
     Stored are theta and the offset phi - theta; what the model's variables
-    hold follows from these and the flag `holds_theta`.
+    hold follows from these and the flag `holds_theta`. Without `follows_rates`
+    it is the rule alone, which knows no schedules.
     """
 
     def __init__(
@@ -261,6 +262,7 @@ class ReferenceOptimizer:
         ema_overwrite_frequency=None,
         accumulation_steps=None,
         constraints=None,
+        follows_rates=True,
     ):
         self.config = config
         self.weights = weights
@@ -274,6 +276,7 @@ class ReferenceOptimizer:
         self.ema_overwrite_frequency = ema_overwrite_frequency
         self.accumulation_steps = accumulation_steps
         self.constraints = constraints or {}
+        self.follows_rates = follows_rates
         self.use_tensor = config.tensor_rnn
         self.use_global = config.tensor_rnn and config.global_rnn
         self.use_eta_bar = (
@@ -474,6 +477,8 @@ class ReferenceOptimizer:
 
     def _follow_rate(self, lr):
         """Remembers the rate; what each tensor's lengths are too long by."""
+        if not self.follows_rates:
+            return np.zeros_like(self.log_step)
         for t, log_step in enumerate(self.log_step):
             if 0 < self.largest_rate < lr:
                 grown = max(log_step - self.debt[t], 0)

@@ -161,7 +161,9 @@ def compare(
     thetas = [rng.normal(size=shape).astype(dtype) for shape in shapes]
     vector = noisy_vector(config, dtype=dtype)
     arrays = named_arrays(config, vector.astype("float64"))
-    reference = ReferenceOptimizer(config, arrays, learning_rate)
+    reference = ReferenceOptimizer(
+        config, arrays, learning_rate, follows_rates=False
+    )
     reference.build(thetas)
 
     segments = Segments([theta.size for theta in thetas])

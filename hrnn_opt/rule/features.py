@@ -3,13 +3,15 @@
 Features lead: g is [1, ..., n]; g_bar, r, m are [S, ..., n].
 """
 
+import numpy as np
 from keras import ops
 
 from hrnn_opt import backend
 from hrnn_opt.rule.numerics import mean, smallest_normal
 
 LOGIT_RANGE = 60.0
-"""sigmoid(-60) = 9e-27: beyond, its square roots lose their derivatives."""
+"""sigmoid(-60) = 9e-27: beyond, decays are as good as 0 and lose their
+derivatives."""
 
 FADING = 1e-4
 """What the largest gradient loses at every step: an outlier is forgotten after
@@ -26,11 +28,12 @@ def decays(logit, timescales: int):
     Returns:
         [S, ..., n].
     """
-    decay = ops.sigmoid(ops.clip(logit, -LOGIT_RANGE, LOGIT_RANGE))
-    powers = [decay]
-    for _ in range(timescales - 1):
-        powers.append(ops.sqrt(powers[-1]))
-    return ops.concatenate(powers, axis=0)
+    logit = ops.clip(logit, -LOGIT_RANGE, LOGIT_RANGE)
+    # As one expression: joined square roots, each with all that is before it,
+    # took XLA a third of the time in which it compiles the whole rule.
+    shape = (timescales, *(1,) * (len(logit.shape) - 1))
+    powers = ops.cast(0.5 ** np.arange(timescales), logit.dtype)
+    return ops.exp(-ops.reshape(powers, shape) * ops.softplus(-logit))
 
 
 def first_gradient(g, r):
