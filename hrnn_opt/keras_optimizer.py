@@ -157,6 +157,11 @@ class HierarchicalRNN(Attended, keras.optimizers.Optimizer):
             return kept
         return [v for v in kept if v is not self._slots.meta_vector]
 
+    @property
+    def meta_parameters(self):
+        """The variable with the flat meta-parameters; None before `build`."""
+        return self._slots.meta_vector if self.built else None
+
     def reset(self):
         """Forgets all that was learned of a model, as before the first step.
 

@@ -6,6 +6,7 @@ import tempfile
 
 import keras
 import pytest
+import tensorflow as tf
 
 LONG = (
     "test_backends",
@@ -17,6 +18,22 @@ LONG = (
     "test_chunks",
 )
 """Files that take minutes: they begin first, so that no process ends alone."""
+
+ENGINE = (
+    "test_asynchronous",
+    "test_horizon_discount",
+    "test_meta_gradients",
+    "test_meta_rivals",
+    "test_meta_run",
+    "test_meta_step",
+    "test_penalties",
+    "test_problem_contract",
+    "test_problem_gradients",
+    "test_rule_interface",
+    "test_streams",
+    "test_unroll",
+)
+"""Files that run graphs of meta-training: as traced, as its programs do."""
 
 
 def pytest_configure(config):
@@ -49,6 +66,21 @@ def seeded():
     Once: each call empties TensorFlow's kernel cache, which costs seconds.
     """
     keras.utils.set_random_seed(0)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def graphs_as_traced(request):
+    """What `training.meta_train` sets for its process, for some files."""
+    if request.path.stem not in ENGINE:
+        yield
+        return
+    from training.engine.compiled import keep_graphs_as_traced
+
+    keep_graphs_as_traced()
+    yield
+    tf.config.optimizer.set_experimental_options(
+        {"disable_meta_optimizer": False}
+    )
 
 
 @pytest.hookimpl(wrapper=True)

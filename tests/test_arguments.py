@@ -129,9 +129,13 @@ def test_seed_of_none_differs_from_call_to_call():
     assert np.any(first._initial_vector != second._initial_vector)
 
 
-def test_meta_parameters_are_in_the_state():
+def test_meta_parameters_are_saved_and_no_state_to_set_to_zero():
     optimizer = HierarchicalRNN(weights=None, config=SMALL, seed=3)
+    assert optimizer.meta_parameters is None
     optimizer.build([keras.Variable(np.ones(2, "float32"))])
     expected = meta_parameters.initial_vector(SMALL, 3)
-    state = {v.name: v.numpy() for v in optimizer.variables}
-    np.testing.assert_array_equal(state["meta_parameters"], expected)
+    np.testing.assert_array_equal(optimizer.meta_parameters, expected)
+    assert "meta_parameters" not in [v.name for v in optimizer.variables]
+    store = {}
+    optimizer.save_own_variables(store)
+    assert any(np.array_equal(value, expected) for value in store.values())

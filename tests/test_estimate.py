@@ -16,7 +16,10 @@ from training.benchmark.estimates import Measured, small_mlp
 
 
 def state_bytes(optimizer):
-    return sum(v.numpy().nbytes for v in optimizer.variables)
+    held = list(optimizer.variables)
+    if isinstance(optimizer, HierarchicalRNN):
+        held.append(optimizer.meta_parameters)
+    return sum(v.numpy().nbytes for v in held)
 
 
 def compiled(**arguments):

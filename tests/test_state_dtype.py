@@ -40,7 +40,12 @@ def test_thirty_bytes_a_parameter():
     assert {v.dtype for v in own} == {"bfloat16"}
     held = sum(v.value.numpy().nbytes for v in own)
     assert held == 30 * model.count_params()
-    everything = sum(map(variable_bytes, model.optimizer.variables))
+    everything = sum(
+        map(
+            variable_bytes,
+            [*model.optimizer.variables, model.optimizer.meta_parameters],
+        )
+    )
     fresh = lite(state_dtype="bfloat16")
     assert slot_bytes(fresh, model.trainable_variables) == everything
     told = hrnn_opt.estimate(model, seconds=0.01)

@@ -6,6 +6,7 @@ TensorFlow.
 problems: time to draw problems and to compute their gradients.
 estimate: the forecasts of `hrnn_opt.estimate` beside what is measured.
 embeddings: a step of a large embedding, beside Adam's.
+trials: first steps of many models in one process, and what they leave behind.
 telemetry: what `hrnn_opt.callbacks.Telemetry` costs.
 meta: inner steps per second of whole meta-gradients, and compile times.
 compiling: time a set takes to compile, from nothing and at the second start.
@@ -39,8 +40,12 @@ INSTANCES = flags.DEFINE_integer(
 ONLY = flags.DEFINE_string(
     "only",
     None,
-    "Measure only problems or rows with this in their name; of "
+    "Measure only problems, rows or models with this in their name; of "
     "`asynchronous`, only scaling, ceiling, late or curve.",
+)
+# `trials`.
+TRIALS = flags.DEFINE_integer(
+    "trials", 40, "Models of each kind and optimizer.", lower_bound=5
 )
 # `asynchronous`.
 OUT = flags.DEFINE_string(
@@ -127,6 +132,12 @@ def _embeddings() -> dict:
     return embeddings.run(SECONDS.value)
 
 
+def _trials() -> dict:
+    from training.benchmark import trials
+
+    return trials.run(TRIALS.value, ONLY.value)
+
+
 def _telemetry() -> dict:
     from training.benchmark import telemetry_cost
 
@@ -143,6 +154,7 @@ SUITES = {
     "asynchronous": _asynchronous,
     "estimate": _estimate,
     "embeddings": _embeddings,
+    "trials": _trials,
     "telemetry": _telemetry,
 }
 

@@ -54,8 +54,9 @@ class Measured:
         self._update.seconds()
 
     def slot_bytes(self) -> int:
-        """Bytes of all variables of the optimizer."""
-        return sum(v.numpy().nbytes for v in self.optimizer.variables)
+        """Bytes of all that the optimizer holds."""
+        held = [*self.optimizer.variables, self.optimizer.meta_parameters]
+        return sum(v.numpy().nbytes for v in held)
 
     def peak_bytes(self) -> float:
         """State and temporaries: a median, since pages are counted."""
