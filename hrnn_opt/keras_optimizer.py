@@ -241,7 +241,8 @@ class HierarchicalRNN(Attended, keras.optimizers.Optimizer):
                 # `caller`, as Keras has it: the same paths as by `build`.
                 with keras.name_scope(self.name, caller=self):
                     self.build(trainable_variables)
-        self._warn_of_missing_swap()
+        if user_line.evaluates():
+            self._warn_of_missing_swap()
         guard_warnings.warn_of_missing(self)
         grads = self._with_unique_rows(grads, trainable_variables)
         super().apply(grads, trainable_variables)
@@ -372,6 +373,7 @@ class HierarchicalRNN(Attended, keras.optimizers.Optimizer):
         self.swapped_by_callback = self._warned_of_swap = False
 
     def _warn_of_missing_swap(self):
+        """Once a `fit`, where phi is about to be validated or saved."""
         if not self.config.attention or self.swapped_by_callback:
             return
         if not self._warned_of_swap:
@@ -437,6 +439,8 @@ class HierarchicalRNN(Attended, keras.optimizers.Optimizer):
 
     def save_own_variables(self, store):
         """The state, with the versions it belongs to."""
+        if not self.holds_theta:
+            self._warn_of_missing_swap()
         persistence.write_variables(store, self._variables, self._slots)
         persistence.write_header(
             store, self.config, self.guard, self.state_dtype

@@ -16,6 +16,13 @@ from typing import NamedTuple
 
 ROOT = pathlib.Path(__file__).parent.parent
 
+QUICK = {
+    "XLA_FLAGS": "--xla_backend_extra_options="
+    "xla_cpu_disable_new_fusion_emitters=true"
+}
+"""XLA compiles in two thirds of the time; what runs in pytest's own processes
+is compiled as it is for users."""
+
 
 class Done(NamedTuple):
     """A program that has ended."""
@@ -48,7 +55,7 @@ class Program:
         self.pid = _ask(
             module=module,
             arguments=[str(argument) for argument in arguments],
-            environment=os.environ | environment,
+            environment=os.environ | QUICK | environment,
             stdout=str(self._out),
             stderr=str(self._err),
         )
@@ -126,7 +133,7 @@ def _server():
         text=True,
         cwd=ROOT,
         # One thread, so that a fork leaves none behind.
-        env=os.environ | {"OPENBLAS_NUM_THREADS": "1"},
+        env=os.environ | QUICK | {"OPENBLAS_NUM_THREADS": "1"},
     )
     assert json.loads(server.stdout.readline()) == "ready"
 

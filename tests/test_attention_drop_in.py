@@ -3,6 +3,7 @@
 import gc
 import os
 import signal
+import warnings
 import weakref
 
 import keras
@@ -197,3 +198,47 @@ def test_what_failed_leaves_nobody_waiting_for_an_interrupt(
     with pytest.raises(KeyboardInterrupt):
         os.kill(os.getpid(), signal.SIGINT)
     assert signal.getsignal(signal.SIGINT) is interruptible
+
+
+WARNING = "HierarchicalRNN trains at an attended point"
+
+
+def warned(function):
+    """The warnings about phi that it gives."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        function()
+    return [w for w in caught if str(w.message).startswith(WARNING)]
+
+
+def test_the_warning_comes_where_phi_is_about_to_be_used(path, tmp_path):
+    def training(**kwargs):
+        model = network(HierarchicalRNN(weights=path))
+        return lambda: fit(model, 1, swap=False, **kwargs)
+
+    assert not warned(training())
+    for kwargs in ({"validation_data": (X, Y)}, {"validation_split": 0.5}):
+        (one,) = warned(training(**kwargs))
+        assert one.filename == __file__
+    model = network(HierarchicalRNN(weights=path))
+    save = keras.callbacks.LambdaCallback(
+        on_train_batch_end=lambda batch, logs: model.save(tmp_path / "m.keras")
+    )
+    (one,) = warned(lambda: fit(model, 1, save, swap=False))
+    assert one.filename == __file__
+    # At its end it holds theta.
+    assert not warned(lambda: model.save(tmp_path / "m.keras"))
+    # Of a loop nobody knows what it does next.
+    variable = keras.Variable(np.ones(3, "float32"))
+    optimizer = HierarchicalRNN(weights=path)
+    loop = lambda: optimizer.apply([tf.ones(3)], [variable])  # noqa: E731
+    assert len(warned(loop)) == 1 and not warned(loop)
+
+
+def test_the_warning_is_remembered_for_one_fit(path):
+    model = network(HierarchicalRNN(weights=path))
+    model.run_eagerly = True
+    both = {"validation_data": (X, Y)}
+    assert len(warned(lambda: fit(model, 2, swap=False, **both))) == 1
+    assert not warned(lambda: fit(model, 1, **both))
+    assert len(warned(lambda: fit(model, 1, swap=False, **both))) == 1

@@ -236,8 +236,8 @@ def test_missing_callback_warns_once(path, swap):
     model = new(path)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        fit(model, 0, 2, swap=swap)
-        fit(model, 2, 3, swap=swap)
+        fit(model, 0, 2, swap=swap, validation_data=(X, Y))
+        fit(model, 2, 3, swap=swap, validation_data=(X, Y))
     told = [w for w in caught if str(w.message).startswith(MISSING)]
     assert len(told) == (0 if swap else 1)
 

@@ -39,7 +39,7 @@ def new(path, seed=0, **kwargs):
     return new_model(HierarchicalRNN(2.0**-6, path, **kwargs), seed)
 
 
-def fit(model, first, last, *others, swap=True):
+def fit(model, first, last, *others, swap=True, **kwargs):
     """Epochs [first, last) of 4 steps."""
     swaps = [callbacks.AttentionSwap()] if swap else []
     model.fit(
@@ -51,6 +51,7 @@ def fit(model, first, last, *others, swap=True):
         shuffle=False,
         verbose=0,
         callbacks=[*swaps, *others],
+        **kwargs,
     )
 
 

@@ -1,4 +1,4 @@
-"""Where a warning points: at the user's line."""
+"""What is above us on the stack: the user's line, and Keras's `fit`."""
 
 import sys
 
@@ -18,3 +18,19 @@ def stacklevel() -> int:
             break
         frame, level = frame.f_back, level + 1
     return level
+
+
+def evaluates() -> bool:
+    """Whether what called us may go on to evaluate the model's variables.
+
+    A `fit` with data to validate on does; of a loop of the user's own nobody
+    knows. Keras tells an optimizer nothing of either.
+    """
+    frame = sys._getframe(1)
+    while frame is not None:
+        if frame.f_code.co_name == "fit" and "validation_data" in (
+            own := frame.f_locals
+        ):
+            return own["validation_data"] is not None
+        frame = frame.f_back
+    return True
