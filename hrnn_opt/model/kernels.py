@@ -69,7 +69,7 @@ def sense_chunk(
             where nothing is negligible.
         bias: `hierarchy.param_bias` of the rows' tensors, [3P or 3P + 1, R];
             only its shape counts without Tensor RNN.
-        excess: excess of log step lengths (`rates.follow`) of the rows' tensors
+        excess: excess log step length of the rows' tensors (`rates.follow`),
             [1, R].
         filled: parameters in each row that are not padding [R], or None if
             there is no padding.
