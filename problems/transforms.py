@@ -194,9 +194,9 @@ class Reparametrized(Wrapper):
 
     Args:
         inner: the wrapped family.
-        instance: decades of the numbers of instances.
-        tensor: decades of the numbers of tensors.
-        parameter: decades of the numbers of parameters.
+        instance: decades for the instances.
+        tensor: decades for the tensors.
+        parameter: decades for the parameters.
     """
 
     instance: float = 5.0
