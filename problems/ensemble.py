@@ -2,8 +2,8 @@
 
 Each row is one family, so one compiled program. The weight is the row's share
 of the meta-iterations. Every row has a random linear change of variables and a
-random scale of the loss: without them step lengths that suit parameters of
-size one are learned by heart and are useless on networks.
+random scale of the loss: without them step lengths that suit parameters of size
+one are memorized and are useless on networks.
 """
 
 from typing import NamedTuple

@@ -114,7 +114,7 @@ def sense(config: RuleConfig, state, blocks, common, own):
         own: largest (or None), bias and excess of the table, [., 1] each.
 
     Returns:
-        u of each block [k, width], and `rule.totals` of the table [F, 1].
+        u of each block [k, width], and `step.totals` of the table [F, 1].
     """
     run = kernels.compiled(sense_rows, config)
     u, sums = [], []
@@ -186,7 +186,7 @@ def sense_rows(
         excess: excess log step length (`rates.follow`) of the tensor [1, 1].
 
     Returns:
-        The new state, u [k, width], and the rows' `rule.totals` [., k].
+        The new state, u [k, width], and the rows' `step.totals` [., k].
     """
     width = g.shape[1]
     packed = ops.reshape(packed, (-1, config.state_rows, width))
@@ -218,7 +218,7 @@ def sense_rows(
 
 
 def advance_rows(config: RuleConfig, value, u, scales):
-    """`rule.advance` on rows [k, width] of a single tensor."""
+    """`step.advance` on rows [k, width] of a single tensor."""
     return rule.advance(config, value, u[None], scales[0], scales[1])[0][0]
 
 

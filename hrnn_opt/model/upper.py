@@ -46,7 +46,7 @@ def begin(
     Args:
         config: the features in use.
         meta_vector: flat meta-parameters.
-        numbers: of the tensors that take part [T].
+        numbers: numbers of the tensors that take part [T].
         state: h_tensor, h_global and the rows of `TensorState`, of all tensors.
         old_rates: rates of all tensors.
         magnitudes: mean |g| of the targets [T], or None.
@@ -117,10 +117,10 @@ def finish(
     Args:
         config: the features in use.
         meta_vector: flat meta-parameters.
-        numbers: of the tensors that take part [T].
+        numbers: numbers of the tensors that take part [T].
         state: the state, as for `begin`.
         begun: what `begin` returned.
-        sums: `rule.totals` of the targets [F, T].
+        sums: `step.totals` of the targets [F, T].
         sizes: number of parameters of each target [T].
         decay: 1 - weight decay * lr of each target [T].
         lr: learning rate, a scalar.

@@ -134,8 +134,7 @@ def sense(
     move in this step and keeps its step length. It gets no feedback on either
     (in a dead unit, for an input that is always zero, in a row of an embedding
     that is not in the minibatch), so that any motion of its own would go on
-    forever. With `lazy` it keeps its averages and its hidden state, too: for
-    it, time stands still.
+    forever. With `lazy` it keeps its averages and its hidden state, too.
 
     Args:
         config: the features in use.
