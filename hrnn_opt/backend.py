@@ -27,17 +27,17 @@ def compile_function(function):
 
 
 def trace_function(function):
-    """As `compile_function` without compiling: many small operations."""
+    """Traces a pure function of many small operations, without compiling it."""
     if NAME == "tensorflow":
         return tf.function(function, autograph=False)
     return jax.jit(function) if NAME == "jax" else function
 
 
 def outside():
-    """A context in which variables are made now, not in what is being traced.
+    """A context in which variables are created at once, outside of any trace.
 
-    A function in which a variable is made is traced by TensorFlow a second
-    time, and each variable's first value becomes a condition of its own.
+    TensorFlow traces a function that creates variables a second time, and turns
+    each variable's initial value into a conditional of its own.
     """
     if NAME == "tensorflow":
         return tf.init_scope()
@@ -53,9 +53,9 @@ def uncompiled(function):
 
 
 def compile_step(function, jit_compile: bool):
-    """Makes a training step of a function that assigns variables, as `fit`.
+    """Turns a function that assigns variables into a step, as `fit` does.
 
-    Other backends than TensorFlow run it as it is.
+    Backends other than TensorFlow run it as it is.
     """
     if NAME == "tensorflow":
         return tf.function(function, jit_compile=jit_compile, autograph=False)
@@ -78,7 +78,7 @@ def executing_eagerly() -> bool:
 
 
 def one_program() -> bool:
-    """Whether what is being traced ends up in one compiled program."""
+    """Whether the code being traced becomes part of one compiled program."""
     if executing_eagerly():
         return False
     return NAME == "jax" or control_flow_util.GraphOrParentsInXlaContext(
@@ -123,10 +123,10 @@ def _assign_if(condition, function, variables):
 
 
 def read(variable):
-    """The value now, as a tensor without derivatives.
+    """The current value, as a tensor without derivatives.
 
-    `ops.convert_to_tensor` gives the variable itself on TensorFlow, whose
-    value is another one after the next assignment.
+    On TensorFlow `ops.convert_to_tensor` returns the variable itself, whose
+    value changes with the next assignment.
     """
     if NAME == "tensorflow":
         value = getattr(variable, "value", variable)
@@ -136,7 +136,7 @@ def read(variable):
 
 
 def bitcast(x, dtype: str):
-    """The same bits as numbers of another type of the same size."""
+    """Reinterprets the bits of x as another type of the same size."""
     if NAME == "tensorflow":
         return tf.bitcast(x, dtype)
     if NAME == "jax":
@@ -149,8 +149,8 @@ def has_value(variable) -> bool:
     return NAME != "jax" or variable._value is not None
 
 
-# Keras's type promotion knows 64 bits on TensorFlow only: elsewhere many of its
-# functions round to float32. Operators (`@`, `/`) do not.
+# Keras's type promotion supports 64 bits on TensorFlow only: elsewhere many of
+# its functions round to float32. Operators (`@`, `/`) do not.
 
 
 def tanh(x):
@@ -179,21 +179,21 @@ def segment_sum(rows, owner, count: int):
 
 
 def is_sparse(gradient) -> bool:
-    """Whether it is of some rows only."""
+    """Whether a gradient covers some rows only (`IndexedSlices`)."""
     return NAME == "tensorflow" and isinstance(gradient, tf.IndexedSlices)
 
 
 def unique_rows(gradient):
-    """A sparse gradient's rows, sorted, each once; TensorFlow only.
+    """Sums the slices of a sparse gradient by row; TensorFlow only.
 
-    As many rows as there are indices; those that are left over are zero. A
-    row's slices are added one after another, as `densify` does.
+    The rows are sorted by id, and filled up with zeros to the number of
+    indices. Slices of the same row are added in order, as `densify` does.
 
     Args:
         gradient: `IndexedSlices` of k rows [k, width].
 
     Returns:
-        Rows [k, width], their ids [k], and the number of those that count.
+        Rows [k, width], their ids [k], and how many of them are real.
     """
     ids = tf.reshape(gradient.indices, (-1,))
     count = ids.shape[0] or tf.shape(ids)[0]
@@ -223,7 +223,7 @@ def _tensorflow_variable(variable):
 
 
 def densify(gradient):
-    """An ordinary tensor of a gradient that may be sparse."""
+    """The dense tensor of a gradient that may be sparse."""
     if NAME == "tensorflow" and isinstance(gradient, tf.IndexedSlices):
         return tf.convert_to_tensor(gradient)
     return gradient
@@ -233,7 +233,7 @@ def check_float64(dtype: str):
     """Refuses float64 where JAX would compute in float32.
 
     Raises:
-        ValueError: names the setting.
+        ValueError: JAX is not set up for float64.
     """
     if (dtype, NAME) == ("float64", "jax") and not jax.config.jax_enable_x64:
         raise ValueError(

@@ -1,4 +1,4 @@
-"""The learned optimizers of a model, which others may wrap."""
+"""Finds the learned optimizers of a model, which others may wrap."""
 
 import keras
 
@@ -6,10 +6,10 @@ from hrnn_opt.keras_optimizer import HierarchicalRNN
 
 
 def learned_optimizers(model) -> list[HierarchicalRNN]:
-    """The learned optimizers of a model, also those inside other optimizers.
+    """The learned optimizers of a model, including those inside others.
 
-    A model with a `train_step` of its own may have several, as attributes or
-    in lists or dicts that are.
+    A model with a `train_step` of its own may have several, as attributes or in
+    lists or dicts that are attributes.
     """
     found, open_ = [], [getattr(model, "optimizer", None)]
     for value in vars(model).values() if model is not None else ():

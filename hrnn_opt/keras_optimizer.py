@@ -20,8 +20,8 @@ from hrnn_opt.model.slots import STATE_DTYPES, Slots
 from hrnn_opt.weights_resolver import resolve, why_not_loadable
 
 LEARNING_RATE = 0.003
-"""Chosen on the practice suite: from 0.01 a deep tanh network is dead before
-the rule has found its step length; a step that is too short grows fast."""
+"""Chosen on the practice suite: with 0.01 a deep tanh network dies before the
+rule has found its step length, whereas a step that is too short grows fast."""
 
 
 @keras.saving.register_keras_serializable(package="hrnn_opt")
@@ -32,7 +32,7 @@ class HierarchicalRNN(Attended, keras.optimizers.Optimizer):
     Generalize" (2017), sections 3.1-3.3. It needs neither the loss nor the
     number of steps, and adapts the step length of every parameter itself.
 
-    The weights that are the default have no attention. With attention (3.2.1;
+    The default weights have no attention. With attention (3.2.1;
     weights="paper") gradients are taken at phi, ahead of the parameters theta,
     so the model's variables hold phi during training. Add
     `hrnn_opt.callbacks.AttentionSwap()` to `fit`, first in the list, to
@@ -40,22 +40,22 @@ class HierarchicalRNN(Attended, keras.optimizers.Optimizer):
     optimizer.at_theta():`. After `fit` the variables hold theta.
 
     A step in which any gradient is NaN or infinite is skipped as a whole and
-    counted in `skipped_steps`. An element whose gradient is zero stays as it
-    is, its memory too; of a large embedding on TensorFlow only the rows in the
+    counted in `skipped_steps`. An element whose gradient is zero keeps its
+    value and its state. In a large embedding on TensorFlow only the rows in the
     minibatch are touched, also by weight decay (see `hrnn_opt.model.tables`).
 
-    A schedule multiplies the length that the rule finds. At a learning rate of
-    0 everything stands still, the memory too, and later values resume. Growth
-    of lengths that a tiny rate hides is bounded: below a thirtieth of the
-    largest rate so far the memory stands still, below half of it mean lengths
-    do not grow, and a rate above all before lengthens steps only as far as the
-    first step at that rate would have been (see `hrnn_opt.model.rates`). A
-    constant rate is not affected.
+    A schedule multiplies the step lengths that the rule finds. At a learning
+    rate of 0 neither parameters nor state change, and a later positive rate
+    resumes. Step lengths must not grow unnoticed while the rate is tiny: below
+    a thirtieth of the largest rate so far the state is frozen, below half of it
+    mean lengths do not grow, and a rate above all earlier ones lengthens steps
+    only as far as the first step at that rate would have been (see
+    `hrnn_opt.model.rates`). A constant rate is not affected.
 
     Args:
         learning_rate: the *initial* step length of section 3.2.4: a float, a
             `LearningRateSchedule` or a callable. The first step of a tensor has
-            a root mean square of about learning_rate, from there on the rule
+            a root mean square of about learning_rate; from there on the rule
             adapts the length.
         weights: meta-parameters: "pretrained" or "paper" (in the package), None
             (fresh random ones: for meta-training), or the path of a weights
@@ -63,14 +63,15 @@ class HierarchicalRNN(Attended, keras.optimizers.Optimizer):
         config: a `RuleConfig`; a weights file brings its own, which this must
             then equal.
         seed: seed of the fresh meta-parameters, only used with `weights=None`;
-            None draws one, which `get_config` then tells.
-        guard: whether to go back to the last good point, and on with
+            None draws one, which `get_config` then reports.
+        guard: whether to go back to the last good point, and continue with
             RMSProp-like steps, when the learned rule fails (see
             `hrnn_opt.model.guard`). Add `hrnn_opt.callbacks.Guard()` to `fit`,
             or call `watch` in your own loop, to have the loss watched.
-        state_dtype: what the parameters' state is kept in: "float32", or
-            "bfloat16", which halves its bytes. All is computed in float32 and
-            rounded at random, repeatably (see `hrnn_opt.model.rounding`).
+        state_dtype: dtype of the parameters' state: "float32", or "bfloat16",
+            which halves its size. Computations are in float32, and their
+            results are rounded at random, repeatably (see
+            `hrnn_opt.model.rounding`).
         name: name of the optimizer.
         **kwargs: every base argument of `keras.optimizers.Optimizer`:
             `weight_decay`, `clipnorm`, `clipvalue`, `global_clipnorm`,
@@ -78,8 +79,8 @@ class HierarchicalRNN(Attended, keras.optimizers.Optimizer):
             `loss_scale_factor`, `gradient_accumulation_steps`.
 
     Raises:
-        ValueError: an argument that makes no sense, a damaged weights file, or
-            one of another rule version.
+        ValueError: an argument is invalid, or the weights file is damaged or of
+            another rule version.
         FileNotFoundError: there is no such weights file.
 
     Example:
@@ -123,7 +124,7 @@ class HierarchicalRNN(Attended, keras.optimizers.Optimizer):
         self._missing_weights = None
         self.swapped_by_callback = False
         self._warned_of_swap = False
-        # Of the step that a thread is making: ids of a table's rows.
+        # Ids of a table's rows in the step that a thread is making.
         self._touched = threading.local()
         self._skips_reported = 0
 
@@ -149,8 +150,8 @@ class HierarchicalRNN(Attended, keras.optimizers.Optimizer):
     def variables(self):
         """The state, without the meta-parameters.
 
-        These are saved with it, but who sets all of an optimizer's variables to
-        zero, to start anew, must not lose them.
+        They are saved with it, but must not be lost when a user sets all of an
+        optimizer's variables to zero to start anew.
         """
         kept = super().variables
         if self._slots is None:
@@ -163,11 +164,12 @@ class HierarchicalRNN(Attended, keras.optimizers.Optimizer):
         return self._slots.meta_vector if self.built else None
 
     def reset(self):
-        """Forgets all that was learned of a model, as before the first step.
+        """Forgets everything about a model, as before the first step.
 
-        For the next fold of a cross-validation, say: the model's variables stay
-        as they are (with attention they hold theta afterwards), the learning
-        rate, too. Training goes on as that of a new optimizer would.
+        For the next fold of a cross-validation, for example. The model's
+        variables stay as they are (with attention they hold theta afterwards),
+        and so does the learning rate. Training continues as with a new
+        optimizer.
         """
         if not self.built:
             return
@@ -191,7 +193,7 @@ class HierarchicalRNN(Attended, keras.optimizers.Optimizer):
 
     @property
     def rollbacks(self) -> int:
-        """Times that the guard went back; from the first on, steps are those
+        """Number of times the guard went back; after the first, steps are those
         of `hrnn_opt.rule.fallback`."""
         guarded = self.built and self.guard
         return int(backend.read(self._slots.guard.rollbacks)) if guarded else 0
@@ -204,11 +206,11 @@ class HierarchicalRNN(Attended, keras.optimizers.Optimizer):
         return int(backend.read(self._slots.guard.first_rollback_at))
 
     def watch(self, loss, steps=1):
-        """Tells the guard a loss, in your own loop, after `apply`.
+        """Tells the guard the loss; for your own loop, after `apply`.
 
         Args:
             loss: a scalar, or the mean loss of several steps.
-            steps: their number.
+            steps: number of these steps.
 
         Raises:
             ValueError: there is no guard, or the optimizer is not built.
@@ -230,15 +232,15 @@ class HierarchicalRNN(Attended, keras.optimizers.Optimizer):
     def apply(self, grads, trainable_variables=None):
         """As in Keras; constraints act on theta.
 
-        Of a sparse gradient the rows of the same number are added first:
-        clipped or scaled as slices, repeated ones would count wrongly.
+        Slices of a sparse gradient that belong to the same row are added first:
+        clipped or scaled one by one, repeated rows would count wrongly.
         """
         if self._missing_weights is not None:
             raise self._missing_weights
         if trainable_variables is not None:
             trainable_variables = list(trainable_variables)
             if not self.built:
-                # `caller`, as Keras has it: the same paths as by `build`.
+                # With `caller`, as in Keras: the paths are those of `build`.
                 with keras.name_scope(self.name, caller=self):
                     self.build(trainable_variables)
         if user_line.evaluates():
@@ -253,7 +255,7 @@ class HierarchicalRNN(Attended, keras.optimizers.Optimizer):
             guard_warnings.warn_of_rollbacks(self)
 
     def _with_unique_rows(self, grads, variables):
-        """Dense gradients, and rows of those of tables, whose ids are kept."""
+        """Dense gradients; of tables, unique rows, whose ids are kept."""
         self._touched.rows = {}
         dense = []
         variables = variables or self._trainable_variables
@@ -269,7 +271,7 @@ class HierarchicalRNN(Attended, keras.optimizers.Optimizer):
         return dense
 
     def _backend_apply_gradients(self, grads, trainable_variables):
-        """As in Keras, which goes on to apply constraints: to theta."""
+        """As in Keras, which applies constraints next: theta must be there."""
         grads = replicas.sum_gradients(self, grads)
         super()._backend_apply_gradients(grads, trainable_variables)
         self._shift_averages_on_jax()
@@ -277,7 +279,7 @@ class HierarchicalRNN(Attended, keras.optimizers.Optimizer):
             variable.assign(self._shifted(variable, t, -1))
 
     def _constrained(self, grads, variables):
-        """Number and variable of those that Keras constrains in this step."""
+        """Numbers and variables of those that Keras constrains in this step."""
         if not self.config.attention:
             return []
         return [
@@ -331,9 +333,9 @@ class HierarchicalRNN(Attended, keras.optimizers.Optimizer):
             RollbackGuard(self).after_step()
 
     def _apply_weight_decay(self, variables):
-        """Nothing here: theta decays as part of the step."""
+        """Does nothing: theta decays as part of the step."""
 
-    # Averages are of theta.
+    # Moving averages are those of theta.
 
     def _update_model_variables_moving_average(self, trainable_variables):
         """Averages theta."""
@@ -353,7 +355,7 @@ class HierarchicalRNN(Attended, keras.optimizers.Optimizer):
             own.assign(self._shifted(own, self._get_variable_index(v), 1))
 
     def _shift_averages_on_jax(self):
-        """There Keras writes averages into variables without the hook above."""
+        """Shifts to phi on JAX, where Keras does not call the hook above."""
         frequency = self.ema_overwrite_frequency
         if backend.NAME != "jax" or not (self.use_ema and frequency):
             return
@@ -363,7 +365,7 @@ class HierarchicalRNN(Attended, keras.optimizers.Optimizer):
             v.assign(ops.where(overwritten, phi, backend.read(v)))
 
     def finalize_variable_values(self, var_list):
-        """The end of `fit`: theta (or its average) stays in the variables."""
+        """Ends `fit`: theta (or its average) stays in the variables."""
         if self.built and backend.has_value(self._slots.holds_theta):
             self.swap_to_theta()
             self._warn_of_skips()
@@ -373,7 +375,7 @@ class HierarchicalRNN(Attended, keras.optimizers.Optimizer):
         self.swapped_by_callback = self._warned_of_swap = False
 
     def _warn_of_missing_swap(self):
-        """Once a `fit`, where phi is about to be validated or saved."""
+        """Warns once a `fit` that phi is about to be validated or saved."""
         if not self.config.attention or self.swapped_by_callback:
             return
         if not self._warned_of_swap:
@@ -419,7 +421,7 @@ class HierarchicalRNN(Attended, keras.optimizers.Optimizer):
     def from_config(cls, config, custom_objects=None):
         """The inverse of `get_config`.
 
-        A saved model brings its meta-parameters in its state, so it loads even
+        A saved model holds its meta-parameters in its state, so it loads even
         where the weights file is missing or has changed; without such a state
         the first step raises the error.
         """
@@ -438,7 +440,7 @@ class HierarchicalRNN(Attended, keras.optimizers.Optimizer):
         return optimizer
 
     def save_own_variables(self, store):
-        """The state, with the versions it belongs to."""
+        """Saves the state, with the versions it belongs to."""
         if not self.holds_theta:
             self._warn_of_missing_swap()
         persistence.write_variables(store, self._variables, self._slots)
@@ -447,9 +449,9 @@ class HierarchicalRNN(Attended, keras.optimizers.Optimizer):
         )
 
     def load_own_variables(self, store):
-        """The state; one of another version or config is refused by name.
+        """Loads the state; refuses one of another version or config by name.
 
-        The state of an optimizer without guard starts the guard anew.
+        With the state of an optimizer without guard, the guard starts anew.
         """
         guarded, variables = persistence.is_guarded(store), self._variables
         if guarded and not self.guard:

@@ -1,7 +1,7 @@
-"""What stands in a saved model beside the optimizer's variables.
+"""What a saved model contains besides the optimizer's variables.
 
 Keras stores optimizer state by position, so a file of another state layout,
-rule version or config would load into the wrong places, silently.
+rule version or config would silently load into the wrong places.
 """
 
 import json
@@ -48,7 +48,7 @@ def is_guarded(store) -> bool:
 
 
 class _Entry(NamedTuple):
-    """What a file holds one array of."""
+    """What one array of a file belongs to."""
 
     variable: Any
     shape: tuple
@@ -56,7 +56,7 @@ class _Entry(NamedTuple):
 
 
 def _entries(variables, slots) -> list[_Entry]:
-    """A table's state is saved as that of any tensor: in pieces."""
+    """A file's arrays. The state of a table is saved in pieces, as any is."""
     found = {}
     if slots is not None:
         found = {id(slots.states[t][0]): t for t in slots.tables}
@@ -115,7 +115,7 @@ def check(
         optimizer not built yet (as Keras does).
 
     Raises:
-        ValueError: another version, config, or shapes. Nothing was loaded.
+        ValueError: the version, config or shapes differ. Nothing was loaded.
     """
     keys, entries = set(store.keys()), _entries(variables, slots)
     if HEADER not in keys or len(keys) != len(entries) + 1:

@@ -1,4 +1,4 @@
-"""What the optimizer's state tells of a model while it trains.
+"""What the optimizer's state tells about a model while it trains.
 
 Read from the slots alone: no gradient is taken, and nothing changes.
 """
@@ -33,8 +33,8 @@ def statistics(optimizer) -> Statistics:
 
     The step length is that of Eqs. 5-8, from the learning rate and eta_bar (so
     None without relative learning rate). A timescale is the number of steps in
-    which an average forgets all but 1/e of what it holds; the one with number
-    s is 2^s times the one with number 0, which is given.
+    which an average forgets all but 1/e of what it holds; timescale s is 2^s
+    times timescale 0, which is given.
 
     Args:
         optimizer: a `HierarchicalRNN`.
@@ -61,7 +61,8 @@ def statistics(optimizer) -> Statistics:
         by_row = ops.convert_to_numpy(
             observe(meta_vector, packed, chunk.owner, chunk.filled)
         )
-        # Of each tensor, row by row; np.add.at would take as long as the rest.
+        # Sums of each tensor, row by row; np.add.at would take as long as the
+        # rest.
         sums = sums + np.stack(
             [np.bincount(chunk.owner, row, len(slots.sizes)) for row in by_row]
         )
@@ -78,7 +79,7 @@ def observe_chunk(config: RuleConfig, meta_vector, packed, owner, filled):
         config: the features in use.
         meta_vector: flat meta-parameters.
         packed: state [F, n].
-        owner: [R], only its shape counts.
+        owner: numbers of the rows' tensors [R]; only the shape counts.
         filled: parameters in each row that are not padding [R], or None.
     """
     rows, n = owner.shape[0], packed.shape[1]

@@ -1,4 +1,4 @@
-"""Which meta-parameters an optimizer is made with."""
+"""Finds the meta-parameters that an optimizer is made with."""
 
 import os
 
@@ -21,7 +21,7 @@ def resolve(name, config, seed):
         Config, flat meta-parameters, sha256 (None for fresh ones) and seed.
 
     Raises:
-        ValueError: an argument that makes no sense, or a damaged file.
+        ValueError: an argument is invalid, or the file is damaged.
         FileNotFoundError: there is no such file.
     """
     if isinstance(config, dict):
@@ -57,7 +57,7 @@ def resolve(name, config, seed):
 
 
 def why_not_loadable(name, sha256):
-    """The error that a weights file's absence or change is, or None."""
+    """The error for a weights file that is missing or changed, or None."""
     try:
         found = weights_files.load(name).sha256
     except (FileNotFoundError, ValueError) as error:

@@ -104,7 +104,7 @@ def michalewicz(x, y):
 
 @dataclasses.dataclass(frozen=True)
 class Function2D(Family):
-    """A function of the plane, from a random point of its usual domain.
+    """A function of two variables, from a random point of its usual domain.
 
     Args:
         name: name of the function.

@@ -11,7 +11,7 @@ from problems.family import Family, per_instance
 
 @dataclasses.dataclass(frozen=True)
 class Sum(Family):
-    """Losses summed, parameters one after another: several tasks at once.
+    """The sum of several families' losses: several tasks at once.
 
     Args:
         parts: the families.
@@ -31,7 +31,7 @@ class Sum(Family):
 
     @property
     def minimum(self):
-        """The sum, where all are known."""
+        """The sum of the parts' minima; None if one is unknown."""
         minima = [part.minimum for part in self.parts]
         return None if None in minima else sum(minima)
 
@@ -57,13 +57,13 @@ class Sum(Family):
         return tuple(itertools.chain(*(part.start(own) for part, own in pairs)))
 
     def argmin(self, data):
-        """Minimisers, where all are known."""
+        """Minimisers of all parts; None if one is unknown."""
         pairs = zip(self.parts, data, strict=True)
         points = [part.argmin(own) for part, own in pairs]
         return None if None in points else tuple(itertools.chain(*points))
 
     def batch(self, data, seed, step=0):
-        """Every part's."""
+        """Every part's batch."""
         seeds = draws.split(seed, len(self.parts))
         triples = zip(self.parts, data, seeds, strict=True)
         return tuple(part.batch(own, one, step) for part, own, one in triples)
@@ -87,7 +87,7 @@ class Sum(Family):
         )
 
     def loss_and_gradient(self, data, params, batch):
-        """Every part gives its own gradient."""
+        """Losses [B] and gradients; every part gives its own."""
         losses, gradients = [], []
         for part, own, mine, one in zip(
             self.parts, data, self._share(params), batch, strict=True
@@ -108,10 +108,10 @@ class Sum(Family):
 
 @dataclasses.dataclass(frozen=True)
 class Choice(Family):
-    """Each instance is of one of several families, drawn at random.
+    """Each instance belongs to one of several families, drawn at random.
 
-    They have equal shapes; all are computed for every instance and one result
-    is kept, so this is for cheap families, which then share one compiled
+    The families have equal shapes. All are computed for every instance and one
+    result is kept, so this suits cheap families, which then share one compiled
     program. A family that was not chosen is computed at its own start point,
     where it is finite.
 
@@ -143,7 +143,7 @@ class Choice(Family):
 
     @property
     def minimum(self):
-        """The common one; None if they differ or are unknown."""
+        """The parts' common minimum; None if they differ or are unknown."""
         minima = {part.minimum for part in self.parts}
         return minima.pop() if len(minima) == 1 else None
 
@@ -163,7 +163,7 @@ class Choice(Family):
         )
 
     def argmin(self, data):
-        """The minimizer of the chosen family, where all are known."""
+        """The minimiser of the chosen family; None if one is unknown."""
         points = [part.argmin(own) for part, own in self._pairs(data)]
         return None if None in points else self._select(data, points)
 

@@ -34,7 +34,7 @@ class Quadratic(VectorFamily):
     Args:
         dim: number of parameters.
         low: least log10 of the condition number of M^T M.
-        high: largest.
+        high: largest log10 of the condition number.
     """
 
     dim: int = 20
@@ -89,7 +89,7 @@ class Norm(VectorFamily):
     def full_loss(self, data, params):
         """Losses [B]."""
         p = data["exponent"]
-        # The largest is taken out, or small losses would vanish in powers.
+        # The largest is factored out, or small losses would vanish in powers.
         offset = tf.abs(params[0] - data["centre"])
         largest = tf.stop_gradient(tf.reduce_max(offset, -1, keepdims=True))
         largest = tf.where(largest > safe.TINY, largest, 1.0)
@@ -106,8 +106,8 @@ class LogisticRegression(DataSet):
     """Binary logistic regression on random points, w [dim] and a scalar b.
 
     Points are normal, classes come from a random hyperplane, from which points
-    are pushed away by a margin of up to 0.5. Then the classes are separable
-    and the infimum, at infinity, is zero; unless some labels are flipped.
+    are pushed away by a margin of up to 0.5. Unless some labels are flipped,
+    the classes are then separable and the infimum, at infinity, is zero.
 
     Args:
         dim: number of inputs.
@@ -121,12 +121,12 @@ class LogisticRegression(DataSet):
 
     @property
     def name(self):
-        """Tells whether the classes overlap."""
+        """The name, which tells whether the classes overlap."""
         return "logistic_regression" + ("_overlapping" if self.flipped else "")
 
     @property
     def minimum(self):
-        """Unknown where classes overlap."""
+        """Zero; unknown where classes overlap."""
         return None if self.flipped else 0.0
 
     @property
@@ -173,15 +173,16 @@ def cross_entropy(logits, label):
 class SoftmaxRegression(DataSet):
     """Softmax regression with weights [dim, classes] and biases [classes].
 
-    Labels are those of a random linear teacher: separable, infimum zero.
+    Labels are those of a random linear teacher, so the classes are separable
+    and the infimum is zero.
 
     Args:
         dim: number of inputs.
         classes: number of classes.
         rows: number of points.
-        positive: whether inputs are those of a network's last layer, after
-            ReLUs: none is negative, so that all of them together pull the
-            logits, dim times as far as one; weights begin small.
+        positive: whether inputs are like those of a network's last layer, after
+            ReLUs: none is negative, so together they move the logits in one
+            direction, dim times as far as one input; initial weights are small.
     """
 
     dim: int = 10
@@ -191,7 +192,7 @@ class SoftmaxRegression(DataSet):
 
     @property
     def name(self):
-        """Tells whether inputs are positive."""
+        """The name, which tells whether inputs are positive."""
         return "softmax_regression" + ("_positive" if self.positive else "")
 
     @property
@@ -210,7 +211,8 @@ class SoftmaxRegression(DataSet):
         if self.positive:
             x, mean = tf.nn.relu(x), 1.0 / math.sqrt(2.0 * math.pi)
             w, b = w / math.sqrt(self.dim), tf.zeros_like(b)
-        # Without their mean: else one class would have nearly all points.
+        # Inputs without their mean, else one class would have nearly all
+        # points.
         logits = (x - mean) @ teacher
         y = tf.argmax(logits, axis=-1, output_type=tf.int32)
         return data_set(seeds[4], x, y, (w, b))

@@ -3,7 +3,7 @@
 A seed is an int, or an int32 tensor [2] (what TensorFlow's stateless functions
 take), so that a new seed is a new value and never a new trace. TensorFlow's
 generator gives other numbers inside XLA than outside of it: a draw repeats
-exactly where it is made in the same way.
+exactly only if it is made in the same way.
 """
 
 import math
@@ -19,10 +19,10 @@ def as_seed(seed):
     """An int or a pair, as the int32 tensor [2] that the functions here take.
 
     Raises:
-        ValueError: neither an int nor of shape [2].
+        ValueError: the seed is neither an int nor of shape [2].
     """
     if isinstance(seed, numbers.Integral):
-        # Both halves, so that seeds beyond 31 bits stay different ones.
+        # Both halves, so that seeds beyond 31 bits stay distinct.
         seed = int(seed)
         low, high = seed & 0x7FFFFFFF, (seed >> 31) & 0x7FFFFFFF
         return tf.constant([low, high], tf.int32)
@@ -41,7 +41,7 @@ def split(seed, number: int):
 
 
 def fold(seed, step):
-    """The seed of a step: another one for every integer `step`."""
+    """The seed of a step: a different one for every integer `step`."""
     return tf.random.fold_in(as_seed(seed), step, alg=ALGORITHM)
 
 
@@ -86,9 +86,10 @@ def signs(seed, shape):
 
 
 def mixed(key, number):
-    """A hash of two integers, from 0 to 2^31 - 1; where seeds are too costly.
+    """A hash of two integers, 0 to 2^31 - 1, for where seeds are too costly.
 
-    Broadcasts. Multiplications and shifts by Ettinger's "lowbias32".
+    The arguments are broadcast. Multiplications and shifts are those of
+    Ettinger's "lowbias32".
     """
     word = tf.cast(key, tf.uint32) + tf.cast(number, tf.uint32) * 0x9E3779B9
     for shift, factor in ((16, 0x7FEB352D), (15, 0x846CA68B), (16, None)):

@@ -2,8 +2,8 @@
 
 Each row is one family, so one compiled program. The weight is the row's share
 of the meta-iterations. Every row has a random linear change of variables and a
-random scale of the loss: without them step lengths that suit parameters of
-size one are learned by heart and are useless on networks.
+random scale of the loss: without them step lengths that suit parameters of size
+one are memorized and are useless on networks.
 """
 
 from typing import NamedTuple
@@ -41,17 +41,18 @@ class Row(NamedTuple):
 
 
 def anywhere(family: Family, decades: float = 0.0) -> Family:
-    """Random variables and scale of the loss: what every row has.
+    """Adds the random change of variables and scale that every row has.
 
     Args:
-        family: to wrap.
-        decades: that the scales of single parameters spread over.
+        family: family to wrap.
+        decades: number of decades that the scales of single parameters spread
+            over.
     """
     return Scaled(Reparametrized(family, parameter=decades))
 
 
 def nearby(family: Family) -> Family:
-    """As `anywhere`, with less: real networks start within two decades."""
+    """As `anywhere`, in a narrower range: networks start within two decades."""
     return Scaled(Reparametrized(family, instance=2.0, tensor=0.5))
 
 
@@ -110,8 +111,8 @@ _NETWORKS = (
         6,
         anywhere(MLP((10, 24, 24, 1), "gelu", True, regression=True, rows=400)),
     ),
-    # Fewer rows than parameters, seen in many minibatches: noise that goes once
-    # all of them are known by heart, and not before.
+    # Fewer rows than parameters, seen in many minibatches: the noise vanishes
+    # only once all rows are memorized.
     (
         "mlp_memorizing",
         10,
@@ -127,7 +128,7 @@ _NETWORKS = (
     ("convnet", 6, anywhere(ConvNet())),
     ("convnet_large", 2, anywhere(ConvNet((8, 16), 10))),
     ("residual", 1.5, anywhere(Residual())),
-    # The head of a large network: many inputs that pull together.
+    # The head of a large network: many inputs that move logits together.
     (
         "softmax_positive",
         4,
@@ -145,10 +146,10 @@ KEPT = (
     "mlp_memorizing_labels", "mlp_sparse", "convnet", "residual", "recurrent",
     "bigram",
 )  # fmt: skip
-"""Rows with an end that `wide` keeps, at half their weight, so that problems
-which can be solved stay solved."""
+"""Rows other than streams that `wide` keeps, at half their weight, so that
+problems which can be solved stay solved."""
 
-# Streams of all kinds, and some problems with an end.
+# Streams of all kinds, and some problems that are not streams.
 _WIDE = (
     *(
         (name, weight / 2, family)

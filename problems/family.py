@@ -15,15 +15,15 @@ from problems import draws
 
 
 class Family:
-    """Problems of one shape. Subclasses give `draw` and `full_loss`.
+    """Problems of one shape. Subclasses define `draw` and `full_loss`.
 
     Attributes:
-        name: in the registry.
+        name: name in the registry.
         shapes: shapes of the parameters' tensors, without the leading B.
         minimum: the infimum of `full_loss`, None if it is not known.
-        minibatched: `loss` sees part of the data.
-        noisy: `loss_and_gradient` differs from that of `full_loss`, be it by
-            minibatches, by noise or by missing entries.
+        minibatched: whether `loss` sees only part of the data.
+        noisy: whether loss and gradient of a step differ from those of
+            `full_loss`, by minibatches, noise or missing entries.
     """
 
     name: str
@@ -43,7 +43,7 @@ class Family:
         return sum(self.sizes)
 
     def draw(self, seed, count: int):
-        """Data of `count` instances; with the key "start", see `start`."""
+        """Data of `count` instances, with the start points as "start"."""
         raise NotImplementedError(f"{type(self).__name__} must define `draw`.")
 
     def full_loss(self, data, params):
@@ -62,7 +62,7 @@ class Family:
         Args:
             data: data of the instances.
             seed: seed of a run.
-            step: its number in the run.
+            step: number of the step in the run.
         """
         del data, seed, step
         return ()
@@ -75,7 +75,7 @@ class Family:
     def loss_and_gradient(self, data, params, batch):
         """Losses [B] and gradients as seen in one step.
 
-        Noise and sparsity of the gradient show here only. It can be
+        Noise and sparsity of the gradient appear only here. The result can be
         differentiated again, also with respect to `params`.
         """
         with tf.GradientTape() as tape:
@@ -92,7 +92,7 @@ class Family:
         return None
 
     def instances(self, seed, count: int = 1) -> "Problem":
-        """`count` drawn instances, with their data held."""
+        """`count` drawn instances, together with their data."""
         return Problem(self, self.draw(seed, count))
 
     def flatten(self, params):

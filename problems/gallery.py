@@ -1,8 +1,8 @@
 """`python -m problems.gallery --out=DIR`: pictures of all problems.
 
-`gallery.png` has every registered family: contours of those of two parameters,
-the loss along random lines of all others. `sets.png` has the rows of the
-meta-training sets, along random lines through their start points.
+`gallery.png` has every registered family: contours for those with two
+parameters, the loss along random lines for all others. `sets.png` has the rows
+of the meta-training sets, along random lines through their start points.
 """
 
 import math
@@ -56,7 +56,7 @@ def losses(problem: Problem, points) -> np.ndarray:
 
 
 def plane(family: Family, seed: int, points: int = 201) -> Plane:
-    """The loss of one instance with two parameters, where it starts."""
+    """The loss of an instance with two parameters, around its start points."""
     starts = family.instances(seed, 4096).start[0].numpy()
     low, high = starts.min(axis=0), starts.max(axis=0)
     margin = 0.1 * (high - low)
@@ -71,7 +71,7 @@ def plane(family: Family, seed: int, points: int = 201) -> Plane:
 def directions(start, seed) -> tuple:
     """Random directions, each entry as large as that of `start`.
 
-    They suit problems in any variables, also where scales differ by decades.
+    This suits problems in any variables, even where scales differ by decades.
     Entries that start at zero get the instance's root mean square.
     """
     result = []
@@ -90,8 +90,8 @@ def lines(family: Family, seed: int, at_minimum: bool, count: int = LINES):
     Args:
         family: a family with any number of parameters.
         seed: seed of the instances and of the lines.
-        at_minimum: the point is the minimiser where it is known; otherwise it
-            is the start.
+        at_minimum: whether the point is the minimiser, where this is known;
+            otherwise it is the start.
         count: number of instances.
 
     Returns:
@@ -114,7 +114,7 @@ def lines(family: Family, seed: int, at_minimum: bool, count: int = LINES):
 
 
 def set_rows() -> dict:
-    """All rows of the sets: name to family and dict of set to weight."""
+    """All rows of the sets, by name: the family, and its weights by set."""
     rows = {}
     for name in set_names():
         for row in meta_training_set(name):
@@ -125,7 +125,7 @@ def set_rows() -> dict:
 
 def draw_plane(axes, shown: Plane):
     """Contours, the box of start points and the minima."""
-    # From a small quantile on: a minimum of zero is infinitely many levels.
+    # From a small quantile on: a minimum of zero has infinitely many levels.
     lowest = np.quantile(shown.loss, 0.002)
     levels = np.geomspace(lowest, shown.loss.max(), 16)
     positive = np.maximum(shown.loss, lowest)
@@ -218,7 +218,7 @@ def draw_sets(path: pathlib.Path, seed: int, bar):
         rows.items(), all_axes, strict=True
     ):
         t, loss = lines(family, seed, at_minimum=False)
-        # Scales of the losses differ by decades: shown are the shapes.
+        # Scales of the losses differ by decades, so only the shapes are shown.
         loss /= loss[:, POINTS // 2, None]
         draw_lines(axes, t, loss, "start", "loss / loss at start")
         shares = ", ".join(f"{s} {100 * w:.1f} %" for s, w in weights.items())
@@ -241,7 +241,7 @@ def main(argv):
 
 
 def run():
-    """The command; flags are defined here, so that importing defines none."""
+    """Runs the command; flags are defined here, not on import."""
     flags.DEFINE_string("out", None, "Folder for the pictures.", required=True)
     flags.DEFINE_integer("seed", 0, "Seed of instances and lines.")
     app.run(main)

@@ -18,7 +18,7 @@ def batch_sizes(seed, count: int):
 
 
 PASSES = 4
-"""One run in so many draws its minibatches anew at every step."""
+"""One run in this many draws its minibatches independently in every step."""
 
 STRIDES = (1, 7, 11, 13, 17, 19, 23, 29, 31, 37, 41, 43)
 
@@ -26,17 +26,18 @@ STRIDES = (1, 7, 11, 13, 17, 19, 23, 29, 31, 37, 41, 43)
 def in_turn(seed, step, sizes, rows: int):
     """The minibatch of a step, for every instance, as rows of its data.
 
-    As in practice, a run goes through all rows in a new order, then through all
-    again: the noise of its gradients adds up to nothing over a pass, and who
-    only knows minibatches drawn anew takes what follows for an oscillation. One
-    run of `PASSES` draws anew: there a pass ends with every step.
+    As in practice, a run goes through all rows in a random order, then through
+    all again in a new one: the noise of its gradients sums to zero over a pass,
+    and an optimizer trained only on independent minibatches takes this for an
+    oscillation. One run of `PASSES` draws independent minibatches: there a pass
+    ends with every step.
 
-    An order is (offset + k stride) modulo rows, with a prime stride: enough of
-    one where rows are exchangeable.
+    An order is (offset + k stride) modulo rows, with a prime stride, which is
+    random enough where rows are exchangeable.
 
     Args:
         seed: seed of a run.
-        step: its number in the run.
+        step: number of the step in the run.
         sizes: minibatch size of each instance, [B], at most `rows`.
         rows: number of rows of each data set.
 
@@ -72,7 +73,8 @@ def data_set(seed, x, y, start) -> dict:
 class DataSet(Family):
     """Mean loss over a data set x, y [B, rows, ...], seen in minibatches.
 
-    Subclasses give `losses`, `rows`, and `draw` that returns `data_set(...)`.
+    Subclasses define `losses`, `rows`, and `draw`, which returns
+    `data_set(...)`.
     """
 
     rows: int
@@ -91,7 +93,7 @@ class DataSet(Family):
         return tf.reduce_mean(self.losses(params, data["x"], data["y"]), -1)
 
     def batch(self, data, seed, step=0):
-        """A minibatch of the size that belongs to each instance."""
+        """A minibatch for each instance, of that instance's size."""
         return in_turn(seed, step, data["batch_size"], self.rows)
 
     def rows_of(self, data, batch):

@@ -10,7 +10,7 @@ from problems.transforms import Wrapper
 
 
 class Monotone(Wrapper):
-    """The loss l becomes `curve(l)`; subclasses give it and its `slope`.
+    """The loss l becomes `curve(l)`; subclasses define it and its `slope`.
 
     The curve is increasing and curve(0) = 0.
     """
@@ -25,7 +25,7 @@ class Monotone(Wrapper):
         raise NotImplementedError(f"{type(self).__name__} must define `curve`.")
 
     def slope(self, data, loss):
-        """Derivative of `curve` in the loss."""
+        """Derivative of `curve` with respect to the loss."""
         raise NotImplementedError(f"{type(self).__name__} must define `slope`.")
 
     def full_loss(self, data, params):
@@ -47,14 +47,14 @@ class Monotone(Wrapper):
 
 @dataclasses.dataclass(frozen=True)
 class Power(Monotone):
-    """The loss to a power, one for each instance.
+    """The loss is raised to a power, one for each instance.
 
     Losses below 1e-20 count as zero, where the gradient is zero.
 
     Args:
         inner: the wrapped family.
         low: smallest power.
-        high: largest.
+        high: largest power.
     """
 
     low: float = 0.5
@@ -99,7 +99,7 @@ class Scaled(Monotone):
     Args:
         inner: the wrapped family.
         low: smallest factor.
-        high: largest.
+        high: largest factor.
     """
 
     low: float = 1e-3

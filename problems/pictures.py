@@ -1,8 +1,8 @@
-"""Pictures with classes by name: MNIST, Fashion-MNIST, CIFAR-10, digits.
+"""Labelled pictures by name: MNIST, Fashion-MNIST, CIFAR-10, digits.
 
 All but the digits are read by tensorflow-datasets (extra `data`) from a folder
-that it has prepared before. Nothing is fetched unless asked for: without data
-a message says at once what to run.
+that it has prepared before. Nothing is downloaded: if a data set is missing, an
+error says immediately what to run.
 """
 
 import pathlib
@@ -18,7 +18,7 @@ NAMES = ("digits", *PREPARED)
 
 
 def _datasets():
-    """The package, which takes a while to import and may be missing."""
+    """The package, which is slow to import and may be missing."""
     try:
         import tensorflow_datasets
     except ImportError as error:
@@ -42,7 +42,7 @@ def prepared(name: str, data_dir=None) -> pathlib.Path:
             default, the environment's TFDS_DATA_DIR or ~/tensorflow_datasets.
 
     Raises:
-        FileNotFoundError: there is none.
+        FileNotFoundError: there is no prepared version.
         ImportError: tensorflow-datasets is not installed.
     """
     given = data_dir or _datasets().core.constants.DATA_DIR
@@ -64,12 +64,12 @@ def load(name: str, count: int | None = None, data_dir=None) -> Split:
 
     Args:
         name: one of `NAMES`.
-        count: so many pictures to train on, and at most as many to test on;
-            the first ones, of an order without meaning. None is all.
+        count: number of training pictures, and largest number of test pictures:
+            the first ones, in an arbitrary order. None stands for all.
         data_dir: see `prepared`; not used for the digits.
 
     Raises:
-        ValueError: an unknown name, or a count below 1.
+        ValueError: the name is unknown, or the count below 1.
         FileNotFoundError: the data set is not prepared.
         ImportError: tensorflow-datasets is not installed.
     """

@@ -34,10 +34,10 @@ _FAMILIES: dict[str, Family] = {}
 
 
 def register(family: Family) -> Family:
-    """Makes a family known by its name.
+    """Registers a family by its name.
 
     Raises:
-        TypeError: not a `Family`.
+        TypeError: `family` is not a `Family`.
         ValueError: the name is taken.
     """
     if not isinstance(family, Family):
@@ -60,10 +60,11 @@ def names() -> tuple:
 
 
 def get(name: str) -> Family:
-    """The family of a name.
+    """The family with this name.
 
     Raises:
-        ValueError: no such family; the message lists the nearest names.
+        ValueError: there is no such family; the message lists the nearest
+            names.
     """
     if name not in _FAMILIES:
         raise ValueError(unknown("name", name, names()))

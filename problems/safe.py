@@ -1,6 +1,6 @@
-"""Operations that are finite everywhere, and the derivatives that are needed.
+"""Operations that are finite everywhere, as are the derivatives needed.
 
-Those are first and second ones, of `power_slope` the first.
+These are the first and second ones, for `power_slope` only the first.
 
 A guard replaces the argument before the operation, not only the result after
 it: the derivative of a discarded branch is multiplied by zero, and zero times
@@ -10,7 +10,7 @@ infinity is NaN.
 import tensorflow as tf
 
 # Below it a non-negative number counts as zero: its square root's second
-# derivative, x^(-3/2), is still a float32 here.
+# derivative, x^(-3/2), is still finite in float32 here.
 TINY = 1e-20
 
 
@@ -36,8 +36,8 @@ def power_slope(x, exponent):
 def log_mean_cosh(t, axis=-1):
     """log(mean(cosh(t))): never negative, exact near 0, finite far away.
 
-    Near 0 it is log(1 + mean(2 sinh(t/2)^2)), further away the largest
-    exponent is taken out first.
+    Near 0 it is log(1 + mean(2 sinh(t/2)^2)), further away the largest exponent
+    is factored out first.
     """
     largest = tf.stop_gradient(tf.reduce_max(tf.abs(t), axis, keepdims=True))
     near = largest < 1.0

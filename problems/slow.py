@@ -14,7 +14,7 @@ from problems.family import VectorFamily
 
 @dataclasses.dataclass(frozen=True)
 class OscillatingValley(VectorFamily):
-    """A winding valley that falls for ever along theta_0.
+    """A winding valley that descends forever along theta_0.
 
     softplus(-theta_0 / l) + mean_i (theta_i - a_i sin(theta_0 / w + b_i))^2
 

@@ -1,4 +1,4 @@
-"""Any family as an ordinary target of any Keras optimizer."""
+"""Runs any Keras optimizer on any family."""
 
 import keras
 import numpy as np
@@ -16,14 +16,15 @@ def minimize(
 ) -> np.ndarray:
     """Full losses before every step and after the last, [steps + 1].
 
-    One instance, its tensors as Keras variables, each step through
-    `optimizer.apply` as in any training loop. Losses are those at the
-    optimizer's own parameters: `finalize_variable_values`, where the optimizer
-    has another point than the one in the variables, is not called in between.
+    One instance is minimized. Its tensors are Keras variables, and each step
+    goes through `optimizer.apply` as in any training loop. Losses are those at
+    the values of the variables: `finalize_variable_values`, with which an
+    optimizer may move them to another point, is called only after the last
+    step.
 
     Args:
-        family: to draw the instance from.
-        optimizer: not built yet.
+        family: family to draw the instance from.
+        optimizer: an optimizer that is not built yet.
         steps: number of steps.
         seed: seed of the instance and of everything random in the steps.
     """

@@ -1,7 +1,7 @@
 """Transforms of the gradient and of the variables: sections 4.1.3 and 4.1.5.
 
-Each wraps a family and is one itself, so that they apply to each other. Data
-are a dict of the wrapped family's ("inner") and the transform's own.
+Each wraps a family and is a family itself, so transforms can be nested. Data
+are a dict of the wrapped family's data ("inner") and the transform's own.
 """
 
 import dataclasses
@@ -14,7 +14,7 @@ from problems.family import Family, per_instance
 
 @dataclasses.dataclass(frozen=True)
 class Wrapper(Family):
-    """A family that passes everything on; transforms override a part.
+    """A family that delegates everything; transforms override a part.
 
     Args:
         inner: the wrapped family.
@@ -100,7 +100,7 @@ class GradientNoise(Wrapper):
     Args:
         inner: the wrapped family.
         low: smallest standard deviation.
-        high: largest.
+        high: largest standard deviation.
     """
 
     low: float = 0.1
@@ -114,7 +114,7 @@ class GradientNoise(Wrapper):
         return {"sd": draws.log_uniform(seed, (count,), self.low, self.high)}
 
     def batch(self, data, seed, step=0):
-        """The wrapped family's, and the noise."""
+        """The wrapped family's batch, and the noise."""
         first, *seeds = _noise_seeds(self, seed, step)
         count = data["sd"].shape[0]
         noise = tuple(
@@ -124,11 +124,11 @@ class GradientNoise(Wrapper):
         return {"inner": super().batch(data, first, step), "noise": noise}
 
     def loss(self, data, params, batch):
-        """Without noise, which is the gradient's."""
+        """Losses [B] without noise, which only the gradient has."""
         return super().loss(data, params, batch["inner"])
 
     def loss_and_gradient(self, data, params, batch):
-        """The gradient has the noise."""
+        """Losses [B], and gradients with noise."""
         loss, gradients = super().loss_and_gradient(
             data, params, batch["inner"]
         )
@@ -140,12 +140,12 @@ class GradientNoise(Wrapper):
 
 @dataclasses.dataclass(frozen=True)
 class SparseGradient(Wrapper):
-    """A share of the gradient's entries, drawn anew each step, is zero.
+    """A share of the gradient's entries is zero, drawn anew in every step.
 
     Args:
         inner: the wrapped family.
-        low: smallest share, one is drawn for each instance.
-        high: largest.
+        low: smallest share of zeros; one is drawn for each instance.
+        high: largest share.
     """
 
     low: float = 0.5
@@ -159,7 +159,7 @@ class SparseGradient(Wrapper):
         return {"zeros": draws.uniform(seed, (count,), self.low, self.high)}
 
     def batch(self, data, seed, step=0):
-        """The wrapped family's, and masks of 0 and 1."""
+        """The wrapped family's batch, and masks of 0 and 1."""
         first, *seeds = _noise_seeds(self, seed, step)
         count = data["zeros"].shape[0]
         masks = []
@@ -171,11 +171,11 @@ class SparseGradient(Wrapper):
         return {"inner": inner, "masks": tuple(masks)}
 
     def loss(self, data, params, batch):
-        """As if nothing were missing."""
+        """Losses [B], which the masks do not affect."""
         return super().loss(data, params, batch["inner"])
 
     def loss_and_gradient(self, data, params, batch):
-        """The gradient is masked."""
+        """Losses [B], and masked gradients."""
         loss, gradients = super().loss_and_gradient(
             data, params, batch["inner"]
         )
@@ -189,14 +189,14 @@ class Reparametrized(Wrapper):
     """A linear change of variables: the optimizer sees theta / scale.
 
     log10 of the scale is the sum of three uniform numbers: one for each
-    instance, one for each tensor and one for each parameter, with a width of
-    so many decades around zero.
+    instance, one for each tensor and one for each parameter, each with a width
+    of so many decades around zero.
 
     Args:
         inner: the wrapped family.
-        instance: decades.
-        tensor: decades.
-        parameter: decades.
+        instance: decades for the instances.
+        tensor: decades for the tensors.
+        parameter: decades for the parameters.
     """
 
     instance: float = 5.0

@@ -1,4 +1,4 @@
-"""`AttentionSwap`: which point the model holds when."""
+"""`AttentionSwap`: swaps phi and theta at the right moments of `fit`."""
 
 import signal
 import threading
@@ -14,14 +14,15 @@ from hrnn_opt.keras_optimizer import HierarchicalRNN
 class AttentionSwap(keras.callbacks.Callback):
     """Validates and saves at theta, trains at the attended point phi.
 
-    For rules with attention only, as `HierarchicalRNN(weights="paper")`; with
-    others it does nothing.
+    Only for rules with attention, such as `HierarchicalRNN(weights="paper")`;
+    with others it does nothing.
 
     Put it first in the list, so that `ModelCheckpoint`, `BackupAndRestore` and
-    `EarlyStopping` after it see theta at the end of an epoch. What it swapped
-    is part of the optimizer's state, so a run resumed from a file is exact.
-    `keras.callbacks.SwapEMAWeights` may stand before or after it. After `fit`
-    the model holds theta, also when it was interrupted by Ctrl-C.
+    `EarlyStopping` after it see theta at the end of an epoch. Which point the
+    variables hold is part of the optimizer's state, so a run resumed from a
+    file is exact. `keras.callbacks.SwapEMAWeights` may stand before or after
+    it. After `fit` the model holds theta, also when it was interrupted by
+    Ctrl-C.
 
     Args:
         swap_on_batch: also swap at the end of every batch, for callbacks that
@@ -30,8 +31,8 @@ class AttentionSwap(keras.callbacks.Callback):
             parameters a batch. (Without it a weight that a callback sets to
             exactly 0 is 0 in theta, too; another change moves phi and theta by
             the same amount.)
-        optimizers: the optimizers to look after. None takes that of
-            `model.compile`, and those that are attributes of the model.
+        optimizers: the optimizers to swap. None stands for that of
+            `model.compile` and those that are attributes of the model.
 
     Example:
         ```python
@@ -57,7 +58,7 @@ class AttentionSwap(keras.callbacks.Callback):
         return learned_optimizers(self.model)
 
     def _to_theta(self) -> list[HierarchicalRNN]:
-        """Swaps to theta; the optimizers that were swapped."""
+        """Swaps to theta, and returns the optimizers that were swapped."""
         return [o for o in self._optimizers() if o.swap_to_theta()]
 
     def _to_phi(self):
@@ -65,7 +66,7 @@ class AttentionSwap(keras.callbacks.Callback):
             optimizer.swap_to_phi()
 
     def on_train_begin(self, logs=None):
-        """Tells the optimizers that they are looked after."""
+        """Tells the optimizers that a callback swaps for them."""
         optimizers = self._optimizers()
         if not optimizers:
             warnings.warn(
@@ -81,7 +82,7 @@ class AttentionSwap(keras.callbacks.Callback):
             self._watch_for_interrupt()
 
     def on_train_end(self, logs=None):
-        """Leaves theta for good."""
+        """Swaps to theta for good."""
         self._training = False
         self._to_theta()
         if self._interrupt is not None:
@@ -95,7 +96,8 @@ class AttentionSwap(keras.callbacks.Callback):
         if not (main and callable(before)) or self._interrupt is not None:
             return
 
-        # Nor does it call one where `fit` fails: then this must keep nothing.
+        # Nor does it call one when `fit` fails: this must not keep the model
+        # alive.
         kept = weakref.ref(self)
 
         def swap_first(number, frame):
@@ -110,7 +112,7 @@ class AttentionSwap(keras.callbacks.Callback):
         signal.signal(signal.SIGINT, swap_first)
 
     def on_epoch_begin(self, epoch, logs=None):
-        """Trains at phi, from the first batch on."""
+        """Swaps to phi when the first batch begins."""
         self._back_in_batch = True
 
     def on_epoch_end(self, epoch, logs=None):
@@ -118,10 +120,10 @@ class AttentionSwap(keras.callbacks.Callback):
         self._to_theta()
 
     def on_train_batch_begin(self, batch, logs=None):
-        """Trains at phi.
+        """Swaps to phi.
 
-        Only here: at the end of a validation and at the beginning of an epoch
-        another callback may still have to put theta back.
+        This happens only here: at the end of a validation and at the beginning
+        of an epoch another callback may still have to put theta back.
         """
         if self.swap_on_batch or self._back_in_batch:
             self._back_in_batch = False

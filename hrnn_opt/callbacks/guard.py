@@ -1,4 +1,4 @@
-"""`Guard`: the loss, for the optimizer's guard."""
+"""`Guard`: tells the optimizer's guard the loss."""
 
 import numpy as np
 from keras import callbacks, ops
@@ -11,11 +11,11 @@ class Guard(callbacks.Callback):
     """Lets `HierarchicalRNN(guard=True)` watch the training loss.
 
     At intervals (`hrnn_opt.model.guard.INTERVAL`), and at the end of an epoch,
-    the optimizer is told the mean loss since the last time. When it has gone
-    back to the last good point, so do the model's other variables (the
-    statistics of `BatchNormalization`), and its metrics start anew, since they
-    may hold NaN.
-    Copies of these variables are kept here, not in a saved file.
+    the optimizer is told the mean loss since the last time. When it goes back
+    to the last good point, the model's other variables (the statistics of
+    `BatchNormalization`) go back, too, and its metrics are reset, since they
+    may hold NaN. Copies of these variables are kept in the callback, not in a
+    saved file.
 
     Put it after `AttentionSwap`.
 
@@ -44,7 +44,7 @@ class Guard(callbacks.Callback):
         self._good = self._candidate = self._others()
 
     def on_epoch_begin(self, epoch, logs=None):
-        """The mean loss of `logs` is that of the epoch."""
+        """Counts from 0: the loss in `logs` is the mean over the epoch."""
         self._told = self._batches = self._total = self._from = 0
         self._logs = {}
 
@@ -55,12 +55,12 @@ class Guard(callbacks.Callback):
             self._report()
 
     def on_epoch_end(self, epoch, logs=None):
-        """Reports what is left, so that nothing is lost between epochs."""
+        """Reports the remaining batches, so that no loss is left out."""
         if self._batches > self._told:
             self._report()
 
     def _report(self):
-        """The mean loss of the batches since the last report."""
+        """Reports the mean loss of the batches since the last report."""
         steps = self._batches - self._told
         loss = float(self._logs.get("loss", np.nan))
         # Keras's own `loss` is the mean since its metrics were reset.
@@ -70,7 +70,7 @@ class Guard(callbacks.Callback):
         self._told = self._batches
         went_back = checked = False
         for k, optimizer in enumerate(self._guarded):
-            # After skipped steps it goes back by itself: this loss is the past.
+            # After skipped steps it goes back by itself: this loss is outdated.
             if optimizer.rollbacks == self._rollbacks[k]:
                 optimizer.watch(loss, steps)
             guard_warnings.warn_of_rollbacks(optimizer)
@@ -93,8 +93,8 @@ class Guard(callbacks.Callback):
         self._total, self._from = 0, self._batches
 
     def _others(self) -> list:
-        """Copies of the variables that no optimizer trains; None for those
-        that hold no floats, as the states of random numbers."""
+        """Copies of the variables that no optimizer trains; None for those that
+        hold no floats, such as states of random generators."""
         return [
             ops.convert_to_numpy(v).copy() if "float" in str(v.dtype) else None
             for v in self.model.non_trainable_variables

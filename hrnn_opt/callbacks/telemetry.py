@@ -16,17 +16,17 @@ class Telemetry(callbacks.Callback):
     `gradient`, `slow_gradient`, `magnitude` and `rescaled_gradient` (root mean
     squares of what these averages hold); see `hrnn_opt.telemetry.Statistics`.
     For the whole: `learning_rate` and `skipped_steps`, with a guard
-    `rollbacks`. The step is that of `optimizer.iterations`.
+    `rollbacks`. The step of the summaries is `optimizer.iterations`.
 
     All of it is read from the optimizer's state: no gradient is taken.
 
     Args:
         log_dir: folder of the event files.
-        every: steps from one reading to the next.
+        every: number of steps from one reading to the next.
 
     Raises:
-        ValueError: `every` is no integer of at least 1; the model that trains
-            has no `HierarchicalRNN`.
+        ValueError: `every` is not an integer of at least 1, or the model that
+            trains has no `HierarchicalRNN`.
 
     Example:
         ```python
@@ -49,7 +49,7 @@ class Telemetry(callbacks.Callback):
 
     def on_train_begin(self, logs=None):
         """Opens the event file."""
-        # Here, since the other callbacks work without TensorFlow.
+        # Imported here, since the other callbacks work without TensorFlow.
         import tensorflow as tf
 
         if not learned_optimizers(self.model):
@@ -100,7 +100,7 @@ class Telemetry(callbacks.Callback):
 
 
 def scalars(optimizer) -> dict[str, float]:
-    """Tag to number: what `Telemetry` writes of a built optimizer."""
+    """What `Telemetry` writes for a built optimizer: numbers by tag."""
     found = {
         "optimizer/learning_rate": float(
             ops.convert_to_numpy(optimizer.learning_rate)

@@ -1,7 +1,8 @@
 """Step times of a model's optimizer, from short runs on parts of the model.
 
 The rule costs about the same for every chunk of one shape (see `chunks`), so a
-few chunks are timed and counted up. A small model is timed as a whole.
+few chunks are timed, and the times extrapolated. A small model is timed as a
+whole.
 """
 
 import statistics
@@ -24,15 +25,15 @@ class Parts(NamedTuple):
     """What is timed, and what the whole model consists of."""
 
     smaller: list[int]  # sizes of tensors
-    larger: list[int]  # MORE pieces more, or the same
-    pieces: int  # full ones in `smaller`
+    larger: list[int]  # with MORE additional pieces, or the same
+    pieces: int  # full pieces in `smaller`
     all_pieces: int
     packed: int  # parameters of small tensors in `smaller`, with padding
     all_packed: int
 
 
 def parts(sizes: Sequence[int], jit_compile: bool) -> Parts:
-    """Cuts out parts of a model that are like the whole.
+    """Chooses parts of a model that represent the whole.
 
     Args:
         sizes: number of parameters of each tensor.
@@ -48,7 +49,7 @@ def parts(sizes: Sequence[int], jit_compile: bool) -> Parts:
             packed.append((sum(own) + sum(chunk.padding), own))
     packed.sort(key=lambda pair: pair[0])
     size, rest = packed[len(packed) // 2] if packed else (0, [])
-    # Compiled as a whole, a model of many chunks is another program.
+    # Compiled as a whole, a model of many chunks is a different program.
     few = chunks.UNROLLED + 1 if plan.mapped else 1
     smaller = min(few, len(whole))
     larger = min(few + MORE, len(whole))
@@ -65,7 +66,7 @@ def parts(sizes: Sequence[int], jit_compile: bool) -> Parts:
 
 
 def count_up(part: Parts, smaller: float, larger: float) -> float:
-    """The whole model's time from those of the two parts."""
+    """Extrapolates the times of the two parts to the whole model."""
     more = len(part.larger) - len(part.smaller)
     if more:
         piece = max(larger - smaller, 0.0) / more
@@ -88,15 +89,15 @@ def update_seconds(
     """Forecasts how long an update of a model takes.
 
     Args:
-        makers: functions that give a new optimizer each; they are timed in
-            turn, so that noise of the machine hits all alike.
+        makers: functions that create a new optimizer each; these are timed in
+            turn, so that noise of the machine affects all alike.
         sizes: number of parameters of each tensor of the model.
         dtype: dtype of the parameters.
         jit_compile: whether the training step is one compiled program.
-        seconds: measuring time of each figure, about.
+        seconds: approximate measuring time of each figure.
 
     Returns:
-        Seconds of one update, one for each maker.
+        Seconds of an update, for each maker.
     """
     part = parts(sizes, jit_compile)
     runs = [part.smaller]
@@ -133,7 +134,7 @@ def _step(optimizer, sizes, dtype, jit_compile) -> Callable:
     """A function that makes one step on tensors of these sizes."""
     variables = [keras.Variable(ops.zeros((size,), dtype)) for size in sizes]
     gradients = [ops.full((size,), 1e-3, dtype) for size in sizes]
-    # Nothing is evaluated here: neither swap nor guard is missing.
+    # Nothing is evaluated here: no warning of a missing callback is due.
     optimizer.swapped_by_callback = optimizer.guarded_by_callback = True
     optimizer.build(variables)
     step = backend.compile_step(lambda: optimizer.apply(gradients), jit_compile)
@@ -172,7 +173,7 @@ def gradient_seconds(model, batch, jit_compile, seconds) -> float:
 
 
 def _random_inputs(tensor, count: int):
-    """Random floats, or zeros: a number that every vocabulary has."""
+    """Random floats; zeros for integers, an index in every vocabulary."""
     shape = (count, *tensor.shape[1:])
     if "float" not in keras.backend.standardize_dtype(tensor.dtype):
         return np.zeros(shape, tensor.dtype)

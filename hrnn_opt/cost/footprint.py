@@ -13,14 +13,15 @@ WORKING_COPIES = 6.5
 """
 
 HELD_BASE, HELD_TENSOR, HELD_SHARE, HELD_MOST = 300e6, 3e6, 0.5, 1.6e9
-"""Bytes, bytes a tensor, share of the peak, bytes: see `held_bytes`. Measured
-as how far resident memory rises above that of a process with Adam, on models of
-6 to 364 tensors, 0.3 to 24 million parameters: 0.34, 0.72, 1.3, 1.5 GB.
+"""Constants of `held_bytes`: bytes, bytes a tensor, share of the peak, bytes.
+Measured as how far resident memory rises above that of a process with Adam, on
+models of 6 to 364 tensors, 0.3 to 24 million parameters: 0.34, 0.72, 1.3, 1.5
+GB.
 """
 
 
 def item_bytes(dtype) -> int:
-    """Bytes of a number, also of bfloat16, which NumPy does not know."""
+    """Bytes of a number of this dtype; NumPy does not know bfloat16."""
     bits = re.search(r"\d+$", keras.backend.standardize_dtype(dtype))
     return int(bits.group()) // 8
 
@@ -31,7 +32,7 @@ def variable_bytes(variable) -> int:
 
 
 def slot_bytes(optimizer, variables) -> int:
-    """The optimizer's variables, counted by making them without values."""
+    """Bytes of the optimizer's variables, counted without allocating them."""
     total = 12  # iterations and learning rate
 
     def add_variable(shape, dtype, **unused):
@@ -58,17 +59,17 @@ def slot_bytes(optimizer, variables) -> int:
 def temporary_bytes(
     config, sizes, itemsize: int, jit_compile: bool, state_itemsize: int
 ) -> int:
-    """What an update allocates at its peak, besides the state.
+    """Bytes that an update allocates at its peak, besides the state.
 
-    All directions u wait for the tensors' sums; the program of one chunk works
-    on some six copies of its state; small tensors' states are joined; the
-    largest tensor is put together from its pieces. In one compiled program of
-    many chunks, the state is there four times. On a CPU.
+    All directions u are kept until the tensors' sums are known; the program of
+    one chunk works on some six copies of its state; small tensors' states are
+    joined; the largest tensor is put together from its pieces. In one compiled
+    program of many chunks the state exists four times. All this is for a CPU.
 
     Args:
         config: the features in use.
         sizes: number of parameters of each tensor.
-        itemsize: bytes of a number that is computed with.
+        itemsize: bytes of a number in computations.
         jit_compile: whether the training step is one compiled program.
         state_itemsize: bytes of a number in the state.
     """
@@ -95,10 +96,11 @@ def temporary_bytes(
 
 
 def held_bytes(peak: float, tensors: int) -> int:
-    """What the process holds besides state and temporaries, at most.
+    """An upper bound on what the process holds besides state and temporaries.
 
-    The traced graph and compiled programs of the first step, and freed memory
-    that allocators keep. A bound, from measurements on a CPU with TensorFlow.
+    This is the traced graph and compiled programs of the first step, and freed
+    memory that allocators keep. The bound comes from measurements on a CPU with
+    TensorFlow.
 
     Args:
         peak: bytes of state and temporaries.

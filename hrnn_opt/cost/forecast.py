@@ -14,18 +14,18 @@ from hrnn_opt.model.slots import float_type
 
 @dataclasses.dataclass(frozen=True)
 class Estimate:
-    """A forecast; `str` of it is a table.
+    """A forecast; `str` formats it as a table.
 
     Attributes:
         parameters: number of trainable parameters.
         tensors: number of trainable variables.
-        slot_bytes: the optimizer's state.
-        temporary_bytes: at the peak of an update, besides the state.
-        adam_slot_bytes: state of Keras's Adam.
-        update_seconds: an update.
-        adam_update_seconds: an update of Keras's Adam.
-        gradient_seconds: a gradient; None if no batch was given.
-        assumptions: what the forecast rests on, a sentence each.
+        slot_bytes: bytes of the optimizer's state.
+        temporary_bytes: bytes at the peak of an update, besides the state.
+        adam_slot_bytes: bytes of the state of Keras's Adam.
+        update_seconds: time of an update.
+        adam_update_seconds: time of an update of Keras's Adam.
+        gradient_seconds: time of a gradient; None if no batch was given.
+        assumptions: what the forecast assumes, a sentence each.
     """
 
     parameters: int
@@ -45,12 +45,12 @@ class Estimate:
 
     @property
     def held_bytes(self) -> int:
-        """What the process holds besides, at most."""
+        """Upper bound on what the process holds besides these."""
         return footprint.held_bytes(self.peak_bytes, self.tensors)
 
     @property
     def step_seconds(self) -> float | None:
-        """Gradient and update; None if no batch was given."""
+        """Time of gradient and update; None if no batch was given."""
         if self.gradient_seconds is None:
             return None
         return self.gradient_seconds + self.update_seconds
@@ -98,16 +98,16 @@ def estimate(
     changes.
 
     Args:
-        model: built; compiled or not.
-        optimizer: a `HierarchicalRNN`, built or not; None is the model's, or a
-            new one if the model has another or none.
-        batch: to time the gradient, too: inputs of the model, or their number,
-            which takes random ones of the model's input shape.
+        model: a built model, compiled or not.
+        optimizer: a `HierarchicalRNN`, built or not. None stands for the
+            model's, or for a new one if the model has none of this kind.
+        batch: inputs of the model, or a number of random inputs of the model's
+            input shape, to time the gradient, too.
         seconds: measuring time of each figure.
 
     Raises:
-        ValueError: an argument that makes no sense; a model that is not built
-            or has no trainable weights.
+        ValueError: an argument is invalid, or the model is not built or has no
+            trainable weights.
 
     Example:
         ```python

@@ -9,10 +9,10 @@ from hrnn_opt import backend
 
 
 def keep_zeros(phi, theta):
-    """theta, and 0 where a variable that holds phi is exactly 0.
+    """theta, but 0 where a variable that holds phi is exactly 0.
 
-    That is an element which somebody masks after every step, as pruning does:
-    phi itself is not 0 by chance, but where there is no offset.
+    Such an element is masked after every step, as in pruning: where there is an
+    offset, phi is never 0 by chance.
     """
     return ops.where(ops.equal(phi, 0), ops.zeros_like(theta), theta)
 
@@ -24,9 +24,9 @@ class Attended:
     """
 
     def _shifted(self, variable, t, sign, rounded=True):
-        """A variable plus or minus what separates it from theta.
+        """A variable plus or minus its offset from theta.
 
-        Summed in the state's precision, and rounded once.
+        The sum is taken in the state's precision, and rounded once.
         """
         value = backend.read(variable)
         if not self.config.attention:
@@ -44,7 +44,7 @@ class Attended:
 
         `keras.callbacks.SwapEMAWeights` exchanges them with the variables, and
         must find theta there. It calls no method of an optimizer, and another
-        callback does not know when its turn is.
+        callback cannot know when it runs.
         """
         averages = self._averages
         caller = sys._getframe(1).f_globals.get("__name__", "")
@@ -72,7 +72,7 @@ class Attended:
         rounded, and what was lost stays lost when phi comes back.
 
         Returns:
-            Whether anything was to be done: False if they held it already.
+            Whether anything changed: False if they held theta already.
         """
         if self.holds_theta:
             return False
@@ -85,7 +85,7 @@ class Attended:
         """Puts the attended point into the variables, to train.
 
         Returns:
-            Whether anything was to be done.
+            Whether anything changed.
         """
         if not self.config.attention or not self.holds_theta or not self.built:
             return False

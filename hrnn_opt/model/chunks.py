@@ -1,11 +1,11 @@
 """A model's tensors, cut and packed into chunks of parameters.
 
-The rule costs one compiled program per array shape, so a network of hundreds
-of tensors is cut into few shapes: tensors above `PIECE` parameters into pieces
-of exactly that size (each piece has its own slot, so a step's temporaries are
-bounded by a piece, not by the largest tensor), all that is smaller is packed
-side by side. Inside a chunk each tensor starts a new row of `width`
-parameters; what a last row lacks is padding.
+The rule costs one compiled program per array shape, so a network of hundreds of
+tensors is cut into few shapes: tensors above `PIECE` parameters are cut into
+pieces of exactly that size (each piece has its own slot, so a step's
+temporaries are bounded by a piece, not by the largest tensor), and everything
+smaller is packed side by side. Inside a chunk each tensor starts a new row of
+`width` parameters; the rest of its last row is padding.
 """
 
 import functools
@@ -23,7 +23,7 @@ UNROLLED = 8
 WIDTHS = tuple(2**k for k in range(4, 12))
 
 FEW_WIDTHS = (16, 128, 1024)
-"""Of small models, of which there may be many in a process."""
+"""Widths for small models, of which a process may have many."""
 
 
 class Piece(NamedTuple):
@@ -119,10 +119,11 @@ def _pack(sizes: tuple[int, ...], uniform: bool) -> tuple[Chunk, ...]:
 
 
 def _size_step(size: int) -> int:
-    """What the size of a single chunk is rounded up to a multiple of.
+    """The size of a single chunk is rounded up to a multiple of this.
 
-    So that models of similar size share a program: up to 4,096 parameters the
-    next power of two, which costs next to nothing, then at most an eighth more.
+    Models of similar size then share a program. Up to 4,096 parameters the
+    rounded size is the next power of two, which costs next to nothing; above,
+    it is at most an eighth more.
     """
     power = 2 ** (size - 1).bit_length()
     return power if power <= 4096 else max(4096, power // 16)

@@ -1,21 +1,22 @@
-"""When the learned rule fails: back to the last good point, and other steps.
+"""Detects failures of the learned rule, and goes back to the last good point.
 
-Every `INTERVAL` steps theta is looked at. The point kept then is a candidate;
-it becomes the good one when the interval after it went well, too, so that a
-point on the brink is never what a failure goes back to.
+Theta is checked every `INTERVAL` steps. The point kept then is a candidate; it
+becomes the good point when the next interval goes well, too, so that a failure
+never goes back to a point on the brink.
 
-It has failed when, over an interval,
+The rule has failed when, over an interval,
 
 - the mean loss (see `HierarchicalRNN.watch`) is not finite, or lies above the
   lowest of all intervals so far by more than `RISE` times the first one's size;
-- `PATIENCE` steps in a row were skipped for a NaN or infinite gradient, which
-  is not waited for;
+- `PATIENCE` steps in a row were skipped for a NaN or infinite gradient (this is
+  checked without waiting for the end of the interval);
 - theta is not finite, or moved by more than `JUMP` times (its own root mean
   square + what steps of the initial length could do).
 
-Then theta and the step lengths are those of the good point, the averages start
-anew, and all further steps are those of `fallback`. If these fail by the same
-measure they go back, too, and are ten times shorter from then on.
+Then theta and the step lengths are set to those of the good point, the averages
+are reset, and all further steps are those of `fallback`. If these fail by the
+same criteria, theta goes back again, and steps are ten times shorter from then
+on.
 """
 
 import numpy as np
@@ -36,7 +37,7 @@ JUMP = 10.0
 
 
 class RollbackGuard:
-    """Looks after an optimizer's steps.
+    """Watches an optimizer's steps.
 
     Args:
         optimizer: a `HierarchicalRNN` whose `_slots.guard` is a `GuardState`.
@@ -47,7 +48,7 @@ class RollbackGuard:
         self._state = optimizer._slots.guard
 
     def after_step(self):
-        """Checks, if it is late: whoever watches the loss does so earlier.
+        """Checks if no check was made for long: `watch` checks earlier.
 
         After the first step the first point is kept.
         """
@@ -70,7 +71,7 @@ class RollbackGuard:
         backend.run_if(due, self.check, self._assigned())
 
     def check(self):
-        """Goes on or back. Without any point yet, it waits for one."""
+        """Continues or goes back; without any point yet, waits for one."""
         theta, everything = self._theta(), self._assigned()
         failed = self._failed(theta)
         back = ops.logical_and(failed, backend.read(self._state.points) > 0)
@@ -103,12 +104,12 @@ class RollbackGuard:
         return ops.logical_not(ops.logical_and(fine, patient))
 
     def _loss(self):
-        """The interval's mean, and whether any was watched."""
+        """The interval's mean loss, and whether any loss was watched."""
         steps = backend.read(self._state.loss_steps)
         return self._state.loss_total / ops.maximum(steps, 1), steps > 0
 
     def _go_on(self, theta):
-        """The candidate was good; theta is the new candidate."""
+        """Makes the candidate the good point, and theta the candidate."""
         state = self._state
         since = backend.read(state.since)
         loss, seen = self._loss()
@@ -134,7 +135,7 @@ class RollbackGuard:
         state.since.assign(ops.where(none, since, ops.zeros_like(since)))
 
     def _go_back(self):
-        """Theta and lengths of the good point; the averages start anew."""
+        """Restores theta and lengths of the good point; resets the averages."""
         state, optimizer = self._state, self._optimizer
         before = backend.read(state.rollbacks)
         lengths = ops.where(
@@ -164,7 +165,7 @@ class RollbackGuard:
         self._restart()
 
     def _forget(self, lengths):
-        """The parameters' state is the initial one, but for their lengths."""
+        """Resets the parameters' state, except for their lengths."""
         slots, config = self._slots, self._optimizer.config
         meta = from_vector(config, backend.read(slots.meta_vector))
         fresh = kernels.pack(rule.initial_param_state(config, meta, (1,)))
@@ -204,9 +205,9 @@ class RollbackGuard:
         return keep_zeros(values, values - held * joined(offsets))
 
     def _lengths(self):
-        """Mean of eta_bar over each tensor; 0, the initial length, without.
+        """Mean of eta_bar over each tensor; 0, the initial length, if none.
 
-        Relative to the learning rate alone, without debt (see `rates`).
+        It is relative to the learning rate alone, without debt (see `rates`).
         """
         slots = self._slots
         if not self._optimizer.config.relative_learning_rate:

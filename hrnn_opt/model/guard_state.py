@@ -25,10 +25,10 @@ class GuardState:
         tensors = (len(variables),)
         self.rollbacks = count("rollbacks")
         self.first_rollback_at = count("first_rollback_at")  # in iterations
-        self.points = count("points")  # kept so far
-        self.since = count("since")  # steps after the last one
-        self.bad = count("bad")  # skipped in a row
-        self.intervals = count("intervals")  # whose loss was seen
+        self.points = count("points")  # points kept so far
+        self.since = count("since")  # steps since the last point
+        self.bad = count("bad")  # steps skipped in a row
+        self.intervals = count("intervals")  # intervals whose loss was seen
         self.first_loss = number("first_loss")
         self.lowest_loss = number("lowest_loss")
         self.loss_total = number("loss_total")
@@ -57,7 +57,7 @@ class GuardState:
         backend.run_if(ops.logical_not(failed), learned, assigned)
 
     def count(self, finite):
-        """One more step, which was skipped unless `finite`."""
+        """Counts one more step, which was skipped unless `finite`."""
         self.since.assign(self.since + 1)
         skipped = ops.cast(ops.logical_not(finite), "int32")
         self.bad.assign((self.bad + 1) * skipped)

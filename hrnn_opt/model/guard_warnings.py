@@ -1,10 +1,10 @@
-"""What the guard says, from host code."""
+"""The guard's warnings, from host code."""
 
 import warnings
 
 
 def warn_of_missing(optimizer):
-    """Once, where nobody tells the guard the loss."""
+    """Warns once if nothing tells the guard the loss."""
     if not optimizer.guard or optimizer.guarded_by_callback:
         return
     if not optimizer._told_of_guard:
@@ -19,7 +19,7 @@ def warn_of_missing(optimizer):
 
 
 def warn_of_rollbacks(optimizer):
-    """Each time that the guard went back."""
+    """Warns each time the guard has gone back."""
     rollbacks = optimizer.rollbacks
     if rollbacks > optimizer._told_rollbacks:
         warnings.warn(

@@ -1,4 +1,4 @@
-"""The rule on one chunk of a model, compiled; and over all its chunks.
+"""The compiled rule on one chunk of a model, and on all of its chunks.
 
 A packed slot is [F, n]: the rows of `ParamState`, one after another. These are
 the only functions that see the packing.
@@ -62,18 +62,19 @@ def sense_chunk(
         config: the features in use.
         meta_vector: flat meta-parameters.
         mean_eta_bar: scalar.
-        still: a boolean: the state is not to change.
+        still: boolean, whether the state must not change.
         packed: state [F, n], of the gradients' type or of bfloat16.
         g: finite gradients [n].
         largest: `features.largest_magnitude` of the rows' tensors [1, R], None
             where nothing is negligible.
         bias: `hierarchy.param_bias` of the rows' tensors, [3P or 3P + 1, R];
             only its shape counts without Tensor RNN.
-        excess: of `rates.follow`, of the rows' tensors [1, R].
+        excess: excess log step length of the rows' tensors (`rates.follow`),
+            [1, R].
         filled: parameters in each row that are not padding [R], or None if
             there is no padding.
-        seeds: for `rounding.to_bfloat16` [words(F), R], None if the state is
-            not of bfloat16.
+        seeds: seeds for `rounding.to_bfloat16` [words(F), R], None if the state
+            is not of bfloat16.
 
     Returns:
         The new packed state, u [directions, n], and the rows' `step.totals`
@@ -120,7 +121,7 @@ def fallback_chunk(
     filled,
     seeds=None,
 ):
-    """`fallback.sense` on rows, as `sense_chunk`.
+    """`fallback.sense` on rows, with the arguments of `sense_chunk`.
 
     The attended point is theta here, so all directions are the same. The sums
     are those of d^2 and of the parameters that have seen a gradient.
@@ -139,9 +140,9 @@ def fallback_chunk(
 
 
 def started(config, meta, state):
-    """With the initial h where no gradient was seen.
+    """The state, with the initial h where no gradient was seen.
 
-    With `lazy` it is there already, unless someone has set all of the
+    With `lazy` h has this value already, unless a user has set all of the
     optimizer's variables to zero.
     """
     if not config.lazy:
@@ -170,12 +171,12 @@ def advance_chunk(
     Args:
         config: the features in use.
         at_phi: scalar, 1 if the variables hold phi, 0 if they hold theta.
-        value: the variables, [n].
+        value: values of the variables, [n].
         offset: phi - theta, [n], or None without attention.
-        u: [directions, n], from `sense_chunk`.
+        u: unscaled steps [directions, n], from `sense_chunk`.
         rows: [directions + 1, R]: scale of each direction, weight decay.
-        seeds: for `rounding.to_bfloat16` [1, R], None if the offset is not of
-            bfloat16.
+        seeds: seeds for `rounding.to_bfloat16` [1, R], None if the offset is
+            not of bfloat16.
 
     Returns:
         The new phi and offset.
@@ -194,7 +195,7 @@ def advance_chunk(
         return ops.reshape(phi, (n,)), None
     new_offset = phi - theta
     if seeds is not None:
-        # The attended point is rounded with it: theta is not.
+        # The attended point is rounded with the offset: theta is not.
         new_offset = rounding.to_bfloat16(new_offset, seeds)
         phi = theta + ops.cast(new_offset, theta.dtype)
     return ops.reshape(phi, (n,)), ops.reshape(new_offset, (n,))
@@ -202,28 +203,28 @@ def advance_chunk(
 
 @functools.cache
 def compiled(function: Callable, config: RuleConfig) -> Callable:
-    """`function` for one config; a program for each shape is kept."""
+    """`function` compiled for one config; keeps a program for each shape."""
     return backend.compile_function(functools.partial(function, config))
 
 
 def over_chunks(function, config, common, plan, arguments, write):
     """Runs a chunk function over all chunks, and writes the results.
 
-    One after another, each call a program of its own: then `write` frees a
-    chunk's results before the next one's arrive. Inside one large program each
-    call would be compiled again; there a map runs over a stack of the chunks,
-    at the price of copying the state.
+    Chunks run one after another, each call a program of its own, so that
+    `write` frees a chunk's results before the next ones arrive. Inside one
+    large program each call would be compiled again; there the function is
+    mapped over a stack of the chunks, at the price of copying the state.
 
     Args:
         function: `sense_chunk` or `advance_chunk`.
         config: the features in use.
         common: arguments that all chunks share.
         plan: the chunks, and whether to map.
-        arguments: function of a chunk's number, to its own arguments.
-        write: function of a chunk's number and its results, to what is kept.
+        arguments: function from a chunk's number to its own arguments.
+        write: function from a chunk's number and its results to what is kept.
 
     Returns:
-        What `write` returned, one entry a chunk.
+        What `write` returned, one entry for each chunk.
     """
     count = len(plan.chunks)
     if not plan.mapped:

@@ -1,7 +1,7 @@
 """One step on a model: the rule's functions, piece by piece.
 
-The same composition as `rule.step`, for tensors of any size and number whose
-state lies in variables.
+This is the same composition as `rule.step`, for tensors of any size and number,
+whose state is held in variables.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -46,11 +46,11 @@ def update_model(
         config: the features in use.
         slots: the state.
         targets: all tensors that have a gradient.
-        idle: the other ones' variables, by number.
+        idle: variables of the other tensors, by number.
         lr: learning rate, a scalar.
-        step: its number, of which rounding is a function.
-        frozen: numbers of the idle tensors that are not trained any more:
-            these stay at theta.
+        step: number of the step, of which the rounding is a function.
+        frozen: numbers of the idle tensors that are no longer trained: these
+            stay at theta.
     """
     # Tables come last.
     targets = sorted(targets, key=lambda t: t.rows is not None)
@@ -169,7 +169,7 @@ def _step(config, slots, targets, grads, lr, rounding_keys):
 
 
 def _fallback_step(config, slots, targets, grads, lr, rounding_keys):
-    """As `_step`, by the rule of `fallback`."""
+    """`_step` with the rule of `fallback`."""
     sizes = tuple(slots.sizes[t.number] for t in targets)
     plan = chunks.plan(sizes, backend.one_program())
     u, sums = _sense(
@@ -212,12 +212,12 @@ def _sense(
     rounding_keys,
     kernel=kernels.sense_chunk,
 ):
-    """Updates the parameters' state; u of each chunk, [totals [F, T]].
+    """Updates the parameters' state; gives u of each chunk, [totals [F, T]].
 
-    Without any chunk both lists are empty.
+    Both lists are empty if there are no chunks.
 
-    `common` are the meta-parameters, the mean log step length, and whether the
-    state is not to change.
+    `common` holds the meta-parameters, the mean log step length, and whether
+    the state must not change.
     """
     states = [slots.states[t.number] for t in targets]
 
@@ -281,7 +281,8 @@ def _move(config, slots, targets, plan, u, rows, rounding_keys):
         for p, part in zip(chunk.pieces, chunks.split(chunk, phi), strict=True):
             stored = ops.cast(part, targets[p.tensor].variable.dtype)
             if stored.dtype != part.dtype and config.attention:
-                # What rounding takes from phi the offset gives back to theta.
+                # The offset compensates the rounding of phi, so theta keeps its
+                # precision.
                 slot = offsets[p.tensor][p.number]
                 value = ops.cast(backend.read(slot), part.dtype)
                 value = value + (ops.cast(stored, part.dtype) - part)
@@ -305,7 +306,7 @@ def _seeds(chunk, rounding_keys, which):
 
 
 def _rounded(offset, piece, rounding_keys):
-    """A piece's offset as it is kept."""
+    """A piece's offset as it is stored."""
     if rounding_keys is None:
         return offset
     seeds = rounding_keys[-1:, piece.tensor : piece.tensor + 1] + piece.start
@@ -328,7 +329,7 @@ def _assign_slots(chunk, slots, value):
 
 
 def _flat(tensor, dtype, size):
-    """As [size]: the shape of what was a sparse gradient may be unknown."""
+    """As [size]: the shape of a formerly sparse gradient may be unknown."""
     return ops.reshape(ops.cast(tensor, dtype), (size,))
 
 

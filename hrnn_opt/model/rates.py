@@ -1,15 +1,14 @@
-"""What a schedule means: the length that the rule finds, times the schedule.
+"""How a schedule acts: it multiplies the step lengths that the rule finds.
 
 Step lengths are multiples of the current learning rate, and the rule lengthens
-steps that are too short. While a rate is tiny that hides growth, which would be
-a step far too long once the rate is back. So
+steps that are too short. A tiny rate hides this growth, and steps would be far
+too long once the rate is back. So
 
 - at a rate below `STILL` of the largest so far (the *reference*, which fades)
-  steps are made, as short as they are, but the memory stands still, as it does
-  at 0: what such steps show is no reason for longer ones later;
+  steps are made, short as they are, but the state is frozen, as it is at 0:
+  what such steps show is no reason for longer ones later;
 - at a rate below `SHARE` of the reference the mean log length of a tensor stays
-  at or below its *ceiling*: what it was when the rate was last above that
-  share;
+  at or below its *ceiling*, its value when the rate was last above that share;
 - a rate above the reference takes growth back: it lengthens steps only as far
   as the initial length of the new rate. What was taken back is the tensor's
   *debt*, and its lengths are multiples of exp(-debt) times the rate.
@@ -25,14 +24,16 @@ from keras import ops
 from hrnn_opt import backend
 
 STILL = 1 / 30
-"""Below it steps hardly move anything, and would teach that they are short."""
+"""Below this share steps hardly move anything, and would only show that they
+are too short."""
 
 SHARE = 0.5
-"""Above it growth is free, so that at most this factor of it can be hidden."""
+"""Above this share growth is not limited, so that at most this factor of it can
+be hidden."""
 
 FADING = 1e-4
-"""What the reference loses at every step: a rate lowered for good is the usual
-one after some ten thousand."""
+"""Share that the reference loses in every step: a permanently lowered rate
+becomes the reference after some ten thousand steps."""
 
 
 class Rates(NamedTuple):
@@ -44,17 +45,17 @@ class Rates(NamedTuple):
 
 
 def follow(rates: Rates, log_step, lr) -> tuple[Rates, Any, Any]:
-    """The step's own rates, and what lengths are too long by.
+    """Updates the rates, and finds by how much step lengths are too long.
 
     Args:
-        rates: after the last step.
+        rates: rates after the last step.
         log_step: mean log step length of each tensor after the last step,
             [1, T].
         lr: learning rate of this step, a scalar above 0.
 
     Returns:
-        The new rates; the excess [1, T], to be taken from the log step lengths
-        before this step; and whether the memory stands still.
+        The new rates; the excess [1, T], to be subtracted from the log step
+        lengths before this step; and whether the state is frozen.
     """
     before = rates.reference
     known = before > 0

@@ -2,9 +2,9 @@
 
 Gradients are summed over the replicas first, before clipping and before the
 test for NaN; then every replica makes the same whole step on its own copies of
-the variables. So all copies stay equal, all replicas skip the same steps, and
-no step waits for another replica but in that one sum. (Keras sums after
-clipping, and its way of updating, a `merge_call`, cannot stand in a condition.)
+the variables. So all copies stay equal, all replicas skip the same steps, and a
+step waits for other replicas only in that one sum. (Keras sums after clipping,
+and updates in a `merge_call`, which cannot be conditional.)
 """
 
 from hrnn_opt import backend
@@ -20,16 +20,16 @@ if backend.NAME == "tensorflow":
 
 
 def in_strategy() -> bool:
-    """Whether variables are those of a `tf.distribute` strategy."""
+    """Whether a `tf.distribute` strategy is in scope."""
     return backend.NAME == "tensorflow" and tf.distribute.has_strategy()
 
 
 def check_strategy(optimizer, variables):
-    """Whether an optimizer can be built here for these variables of a model.
+    """Checks that an optimizer can be built here for these model variables.
 
     Raises:
-        ValueError: names the strategy, or the argument that does not go
-            together with it, and what to do instead.
+        ValueError: the strategy, or an argument under it, is not supported; the
+            message says what to do instead.
     """
     if backend.NAME != "tensorflow" or not tf.distribute.has_strategy():
         return
@@ -71,12 +71,12 @@ def sum_gradients(optimizer, grads: list) -> list:
     batch, so it is a sum and not a mean.
 
     Args:
-        optimizer: whose step it is.
+        optimizer: the optimizer that takes the step.
         grads: dense gradients of this replica.
 
     Raises:
-        ValueError: not inside `strategy.run`; inside a program that is
-            compiled as a whole; or the optimizer was made elsewhere.
+        ValueError: it is called outside `strategy.run` or inside a program that
+            is compiled as a whole, or the optimizer was made outside the scope.
     """
     if backend.NAME != "tensorflow":
         return grads
@@ -103,10 +103,10 @@ def sum_gradients(optimizer, grads: list) -> list:
 
 
 def own_copy(variable):
-    """This replica's copy of a variable; with one replica the variable.
+    """This replica's copy of a variable; with one replica, the variable.
 
     A mirrored variable with an `aggregation` would wait for the other replicas
-    at every assignment, and fail where that is conditional.
+    at every assignment, and fail where the assignment is conditional.
     """
     if backend.NAME != "tensorflow":
         return variable
@@ -120,7 +120,7 @@ def own_copy(variable):
 
 
 def _check_mirrored(variables, name):
-    """Every replica must have its own copy of all variables."""
+    """Checks that every replica has its own copy of all variables."""
     for variable in variables:
         if not isinstance(
             _tensorflow_variable(variable), tf.distribute.DistributedValues

@@ -1,13 +1,13 @@
-"""Numbers kept in two bytes: float32 rounded at random to bfloat16.
+"""Stochastic rounding of float32 to bfloat16: numbers kept in two bytes.
 
-A bfloat16 has the range of a float32 and 8 significant bits. An average with
-a decay near 1 moves by less than half of the last bit's value, which rounding
-to nearest takes away at every step: it would stand still for ever. Rounded up
-or down at random, with the chances that make the mean right, it arrives.
+A bfloat16 has the range of a float32 and 8 significant bits. An average with a
+decay near 1 moves by less than half of the last bit's value, which rounding to
+nearest would undo in every step: the average would never move. Rounding up or
+down at random, with the probabilities that make the mean exact, avoids this.
 
 The random bits are a hash of step, tensor and element. So a repeated or resumed
-run is the same one, and all replicas, backends and ways to pack a model into
-chunks agree, without a generator's state.
+run gives the same numbers, and all replicas, backends and ways to pack a model
+into chunks agree, without a generator's state.
 """
 
 import math
@@ -25,17 +25,17 @@ _GOLDEN = np.int32(-0x61C88647)  # 2^32 / golden ratio, modulo 2^32
 
 
 def words(count: int) -> int:
-    """Hashes that `to_bfloat16` needs for `count` numbers of an element."""
+    """Number of hashes that `to_bfloat16` needs for `count` numbers each."""
     return math.ceil(count / 2)
 
 
 def rounding_keys(step, numbers, count: int):
-    """Where the random bits of a step begin: [count, T] of int32.
+    """Keys of the random bits of a step: [count, T] of int32.
 
     Args:
         step: number of the step, a scalar.
         numbers: numbers of the tensors, a NumPy array [T].
-        count: how many independent ones a tensor needs.
+        count: number of independent keys that a tensor needs.
     """
     step = _hash(ops.cast(step, "int32"))
     tensor = _hash(step + ops.convert_to_tensor(numbers, "int32"))
@@ -44,10 +44,10 @@ def rounding_keys(step, numbers, count: int):
 
 
 def to_bfloat16(x, seeds):
-    """Rounds at random: to one of the two neighbours, right in the mean.
+    """Rounds at random to one of the two neighbours; exact in the mean.
 
-    What bfloat16 represents is kept, as are infinities and NaN. No finite
-    number becomes infinite.
+    Numbers that bfloat16 can represent are kept, as are infinities and NaN. No
+    finite number becomes infinite.
 
     Args:
         x: [F, R, width] of floats.
@@ -59,7 +59,7 @@ def to_bfloat16(x, seeds):
     halves = [ops.bitwise_and(word, _LOW), _shifted(word, 16)]
     noise = ops.concatenate(halves, axis=0)[: x.shape[0]]
     bits = backend.bitcast(ops.cast(x, "float32"), "int32")
-    # Carries of what is cut off move the rest up to the next neighbour.
+    # A carry from the bits that are cut off moves up to the next neighbour.
     moved = bits + noise
     finite = ops.not_equal(ops.bitwise_and(moved, EXPONENT), EXPONENT)
     upper = ops.right_shift(ops.where(finite, moved, bits), 16)
@@ -67,7 +67,7 @@ def to_bfloat16(x, seeds):
 
 
 def _hash(x):
-    """A permutation of int32 after which no bit is like another.
+    """A permutation of int32 that mixes all bits.
 
     The constants are those of Chris Wellons's `lowbias32`.
     """

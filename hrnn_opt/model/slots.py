@@ -1,8 +1,8 @@
 """The optimizer's memory of a model, as Keras variables.
 
-For each piece of a tensor (see `chunks`) one packed slot [state_rows, n] and,
-with attention, the offset phi - theta [n]; and the state of the two upper
-levels. The former may be kept in bfloat16 (see `rounding`).
+There is one packed slot [state_rows, n] for each piece of a tensor (see
+`chunks`), with attention also the offset phi - theta [n], and the state of the
+two upper levels. Slots and offsets may be kept in bfloat16 (see `rounding`).
 """
 
 import functools
@@ -25,12 +25,12 @@ STATE_VERSION = 3
 
 
 STATE_DTYPES = ("float32", "bfloat16")
-"""What the parameters' state may be kept in. float32 stands for the type that
-is computed in, which is float64 for variables of float64."""
+"""Dtypes that the parameters' state may be kept in. float32 stands for the
+dtype of the computations, which is float64 for variables of float64."""
 
 
 def float_type(variables) -> str:
-    """The state's type: float64 if a variable is, else float32.
+    """The state's dtype: float64 if that of a variable is, else float32.
 
     Raises:
         ValueError: a variable does not hold floats, its shape is not known, or
@@ -66,8 +66,8 @@ class Slots:
         config: the features in use.
         vector: flat meta-parameters; they are part of the saved state.
         variables: variables of the model.
-        add_variable: as `keras.optimizers.Optimizer.add_variable`.
-        guard: whether a guard's variables follow.
+        add_variable: the method `keras.optimizers.Optimizer.add_variable`.
+        guard: whether to add a guard's variables at the end.
         state_dtype: one of `STATE_DTYPES`.
         with_tables: whether large embeddings are kept as `tables`.
     """
@@ -90,7 +90,7 @@ class Slots:
         self._config = config
         self._initial = []
         tensors = len(variables)
-        # Not with the others: to start anew it stays as it is.
+        # Not added like the others: `reset` leaves it as it is.
         self.meta_vector = self._create(
             "meta_parameters", vector.shape, lambda: vector
         )
@@ -118,7 +118,7 @@ class Slots:
         self.sizes = [int(np.prod(v.shape)) for v in variables]
         self._shapes = [tuple(v.shape) for v in variables]
         self.states, self.offsets = [], []
-        # Number of a table to its width; its state is a single variable.
+        # Widths of tables by number; a table's state is a single variable.
         self.tables = {
             t: int(v.shape[1])
             for t, v in enumerate(variables)
@@ -150,7 +150,7 @@ class Slots:
         return ops.reshape(ops.cast(whole, self.dtype), self._shapes[tensor])
 
     def piece(self, piece: chunks.Piece):
-        """The packed state [F, n] of a piece, of a table, too."""
+        """The packed state [F, n] of a piece, also of a table's."""
         state = self.states[piece.tensor]
         if piece.tensor not in self.tables:
             return backend.read(state[piece.number])
@@ -184,7 +184,7 @@ class Slots:
         return ops.cast(self.holds_theta, self.dtype)
 
     def reset(self):
-        """All variables but the meta-parameters as before the first step."""
+        """Resets all variables but the meta-parameters."""
         meta = products.from_vector(
             self._config, backend.read(self.meta_vector)
         )
@@ -193,9 +193,9 @@ class Slots:
             variable.assign(ops.broadcast_to(start, variable.shape))
 
     def _add(self, name, shape, value=_zero, dtype=None):
-        """A variable; `value` is a function of the meta-parameters.
+        """Adds a variable; `value` is a function of the meta-parameters.
 
-        It is called once, not once a variable, and broadcast to the shape.
+        It is called once for all variables, and broadcast to the shape.
         """
         variable = self._create(name, shape, lambda: self._start(value), dtype)
         self._initial.append((variable, value))
@@ -205,7 +205,7 @@ class Slots:
         return self._add_variable(
             shape=shape,
             dtype=dtype or self.dtype,
-            # PyTorch cannot assign to what is only broadcast.
+            # PyTorch cannot assign to a broadcast view.
             initializer=lambda shape, dtype: ops.copy(
                 ops.broadcast_to(ops.cast(value(), dtype), shape)
             ),
@@ -226,7 +226,7 @@ class Slots:
         return self._add(name, shape, self._column, dtype)
 
     def _column(self, meta):
-        """First state of one parameter [F, 1]."""
+        """Initial state of one parameter [F, 1]."""
         return kernels.pack(rule.initial_param_state(self._config, meta, (1,)))
 
     def _add_table(self, tensor, dtype):

@@ -1,16 +1,17 @@
 """Large embeddings: a step touches the rows that have a gradient.
 
 With `lazy` an element without a gradient stays as it is, so rows that are not
-in the minibatch need no work. TensorFlow tells which are (`IndexedSlices`).
-Such a tensor's state is [rows, F width], a row's numbers side by side: rows are
-gathered, updated like any elements, and scattered, as many as there are indices
-in the gradient, so that shapes do not depend on how many are the same. A
-gradient that is dense is that of all rows.
+in the minibatch need no work. TensorFlow tells which rows are
+(`IndexedSlices`). The state of such a tensor, a *table*, is [rows, F width], a
+row's numbers side by side. Rows are gathered, updated like any elements, and
+scattered: as many as there are indices in the gradient, so that shapes do not
+depend on how many are repeated. A dense gradient counts as one of all rows.
 
-Weight decay acts on the rows that are touched. It is a dense tensor like others
-where that would not do: with attention (where all variables move to the
-attended point), guard, gradient accumulation, a state in bfloat16, several
-replicas (any `tf.distribute` strategy), and on other backends.
+Weight decay acts only on the rows that are touched. An embedding is an ordinary
+dense tensor where updates by rows are not possible: with attention (where all
+variables move to the attended point), guard, gradient accumulation, a state in
+bfloat16, several replicas (any `tf.distribute` strategy), and on other
+backends.
 """
 
 from typing import Any, NamedTuple
@@ -26,7 +27,8 @@ from hrnn_opt.rule.numerics import select
 from hrnn_opt.rule.products import from_vector
 
 SMALLEST = 2**14
-"""Parameters of the smallest one: less is faster beside the other tensors."""
+"""Parameters of the smallest table: smaller ones are faster packed with other
+tensors."""
 
 
 class Rows(NamedTuple):
@@ -34,11 +36,11 @@ class Rows(NamedTuple):
 
     ids: Any  # [k]
     gradient: Any  # [k, width]
-    real: Any  # [k] 1, and 0 where the row before it is repeated
+    real: Any  # [k] 1, but 0 for repetitions of the last row
 
 
 def allowed(optimizer) -> bool:
-    """Whether an optimizer's arguments and its device go with tables."""
+    """Whether an optimizer's arguments, backend and strategy allow tables."""
     return (
         backend.NAME == "tensorflow"
         and optimizer.config.lazy
@@ -51,9 +53,9 @@ def allowed(optimizer) -> bool:
 
 
 def is_table(variable) -> bool:
-    """Whether a variable is likely to get sparse gradients: by its name.
+    """Whether a variable is likely to get sparse gradients, by its name.
 
-    If it does not, or another one does, steps are the same, but slower.
+    A wrong guess, either way, gives the same steps, but slower.
     """
     shape = tuple(variable.shape)
     return (
@@ -78,10 +80,10 @@ def all_rows(gradient) -> list[Rows]:
 
 
 def some_rows(gradient, ids, number) -> list[Rows]:
-    """The `number` first rows of a gradient [k, width], and their ids [k].
+    """The first `number` rows of a gradient [k, width], and their ids [k].
 
-    The last one of them is repeated to fill up: it is then written several
-    times, always the same.
+    The last of them is repeated to fill the k rows: it is then written several
+    times with the same values.
     """
     position = ops.arange(ops.shape(ids)[0], dtype="int32")
     source = ops.minimum(position, number - 1)
@@ -112,7 +114,7 @@ def sense(config: RuleConfig, state, blocks, common, own):
         own: largest (or None), bias and excess of the table, [., 1] each.
 
     Returns:
-        u of each block [k, width], and `rule.totals` of the table [F, 1].
+        u of each block [k, width], and `step.totals` of the table [F, 1].
     """
     run = kernels.compiled(sense_rows, config)
     u, sums = [], []
@@ -130,7 +132,8 @@ def sense(config: RuleConfig, state, blocks, common, own):
 def _total(sums):
     """Sums over rows [F, k] of all blocks, [F, 1], one row after another.
 
-    In this order rows of zeros, which are not touched, do not matter.
+    In this order rows of zeros, which are not touched, do not change the
+    result.
     """
     by_row = ops.transpose(ops.concatenate(sums, axis=-1))
     owner = ops.zeros_like(by_row[:, 0], dtype="int32")
@@ -144,7 +147,7 @@ def move(config: RuleConfig, variable, blocks, u, scales):
         config: the features in use.
         variable: [rows, width].
         blocks: the rows that have a gradient.
-        u: of each block, from `sense`.
+        u: u of each block, from `sense`.
         scales: scale and weight decay of the table, [2].
     """
     run = kernels.compiled(advance_rows, config)
@@ -167,22 +170,23 @@ def sense_rows(
     bias,
     excess,
 ):
-    """As `kernels.sense_chunk`, on rows [k, width] of a single tensor.
+    """`kernels.sense_chunk` for rows [k, width] of a single tensor.
 
     Args:
         config: the features in use.
         meta_vector: flat meta-parameters.
         mean_eta_bar: scalar.
-        still: a boolean: the state is not to change.
+        still: boolean, whether the state must not change.
         packed: state [k, F width].
         g: finite gradients [k, width].
-        real: rows that count in sums [k].
-        largest: [1, 1], or None where nothing is negligible.
-        bias: [3P or 3P + 1, 1].
-        excess: [1, 1].
+        real: 1 for rows that count in sums, else 0 [k].
+        largest: `features.largest_magnitude` of the tensor [1, 1], or None
+            where nothing is negligible.
+        bias: `hierarchy.param_bias` of the tensor [3P or 3P + 1, 1].
+        excess: excess log step length (`rates.follow`) of the tensor [1, 1].
 
     Returns:
-        The new state, u [k, width], and the rows' `rule.totals` [., k].
+        The new state, u [k, width], and the rows' `step.totals` [., k].
     """
     width = g.shape[1]
     packed = ops.reshape(packed, (-1, config.state_rows, width))
@@ -214,7 +218,7 @@ def sense_rows(
 
 
 def advance_rows(config: RuleConfig, value, u, scales):
-    """`rule.advance` on rows [k, width] of a single tensor."""
+    """`step.advance` on rows [k, width] of a single tensor."""
     return rule.advance(config, value, u[None], scales[0], scales[1])[0][0]
 
 
@@ -229,7 +233,7 @@ def as_piece(state, piece: chunks.Piece, width: int):
 
 
 def from_pieces(pieces: list, width: int):
-    """A table's state of its pieces' slots [F, n]."""
+    """A table's state, from its pieces' slots [F, n]."""
     flat = ops.concatenate(pieces, axis=-1)
     rows = ops.reshape(flat, (flat.shape[0], -1, width))
     rows = ops.transpose(rows, (1, 0, 2))

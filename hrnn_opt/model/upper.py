@@ -1,7 +1,7 @@
-"""What a step on a model does for its tensors as wholes.
+"""The part of a step on a model that concerns tensors as wholes.
 
-Small, but hundreds of operations: traced once for each number of tensors, so
-that the next model's first step does not wait for it.
+It is small, but consists of hundreds of operations, so it is traced once for
+each number of tensors: the next model's first step does not wait for it.
 """
 
 import functools
@@ -20,7 +20,7 @@ from hrnn_opt.rule.products import from_vector
 
 
 class Begun(NamedTuple):
-    """What is known before the parameters are looked at; of T targets."""
+    """What is known before the element-wise part of a step, of T targets."""
 
     shared: SharedState
     tensors: rule.TensorState
@@ -29,7 +29,7 @@ class Begun(NamedTuple):
     largest: Any  # [1, T], or None
     bias: Any  # [3P or 3P + 1, T]; [1, T] without Tensor RNN
     excess: Any  # [1, T]
-    still: Any  # a boolean: the memory is not to change
+    still: Any  # boolean, whether the state must not change
 
 
 @functools.cache
@@ -41,14 +41,14 @@ def traced(function, config: RuleConfig):
 def begin(
     config: RuleConfig, meta_vector, numbers, state, old_rates, magnitudes, lr
 ) -> Begun:
-    """Looks at rates, magnitudes and the upper levels.
+    """Begins a step: rates, magnitudes and the upper levels.
 
     Args:
         config: the features in use.
         meta_vector: flat meta-parameters.
-        numbers: of the tensors that take part [T].
+        numbers: numbers of the tensors that take part [T].
         state: h_tensor, h_global and the rows of `TensorState`, of all tensors.
-        old_rates: of all tensors.
+        old_rates: rates of all tensors.
         magnitudes: mean |g| of the targets [T], or None.
         lr: learning rate, a scalar.
     """
@@ -90,7 +90,7 @@ def begin(
 
 
 def _started(config, meta, shared, steps, reference):
-    """As `kernels.started`, of the upper levels."""
+    """`kernels.started` for the upper levels."""
     if not config.lazy or shared.h_tensor is None:
         return shared
     start = rule.initial_shared_state(meta, (), 1)
@@ -112,17 +112,17 @@ def finish(
     decay,
     lr,
 ):
-    """Eqs. 11-12, and what steps are multiplied by.
+    """Eqs. 11-12, and the factors that steps are multiplied by.
 
     Args:
         config: the features in use.
         meta_vector: flat meta-parameters.
-        numbers: of the tensors that take part [T].
-        state: as for `begin`.
-        begun: what it returned.
-        sums: `rule.totals` of the targets [F, T].
-        sizes: number of parameters of each [T].
-        decay: 1 - weight decay * lr of each [T].
+        numbers: numbers of the tensors that take part [T].
+        state: the state, as for `begin`.
+        begun: what `begin` returned.
+        sums: `step.totals` of the targets [F, T].
+        sizes: number of parameters of each target [T].
+        decay: 1 - weight decay * lr of each target [T].
         lr: learning rate, a scalar.
 
     Returns:

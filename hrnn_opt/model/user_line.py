@@ -1,4 +1,4 @@
-"""What is above us on the stack: the user's line, and Keras's `fit`."""
+"""What is above us on the call stack: the user's line, and Keras's `fit`."""
 
 import sys
 
@@ -8,8 +8,8 @@ _OURS = {"hrnn_opt", "keras", "tensorflow", "jax", "torch"}
 def stacklevel() -> int:
     """`stacklevel` of `warnings.warn` in the function that calls this one.
 
-    The first frame above it that is neither ours nor a framework's, nor what
-    TensorFlow generated of one.
+    It points to the first frame above that is neither ours nor a framework's,
+    nor code that TensorFlow generated from one.
     """
     frame, level = sys._getframe(1), 1
     while frame.f_back is not None:
@@ -21,10 +21,10 @@ def stacklevel() -> int:
 
 
 def evaluates() -> bool:
-    """Whether what called us may go on to evaluate the model's variables.
+    """Whether the caller may go on to evaluate the model's variables.
 
-    A `fit` with data to validate on does; of a loop of the user's own nobody
-    knows. Keras tells an optimizer nothing of either.
+    A `fit` with validation data does, and a custom loop may. Keras tells an
+    optimizer nothing about either.
     """
     frame = sys._getframe(1)
     while frame is not None:

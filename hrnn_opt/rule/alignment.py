@@ -1,10 +1,10 @@
-"""What a tensor's RNN sees besides means of h and x: alignment and age.
+"""Inputs of the Tensor RNN besides means of h and x: alignment and age.
 
-Not in the paper. Where noise rules, the one thing that tells steps that are too
-long from a way that is still to go is whether this gradient agrees with those
-before: on average it does while there is a way to go, and does not once steps
-overshoot. Means over h and x carry that badly, since both are signed. All of
-it is constant to derivatives.
+Not in the paper. Where noise dominates, only one thing tells whether steps are
+too long: whether this gradient agrees with those before. On average it does
+while there is some distance to go, and does not once steps overshoot. Means
+over h and x hardly carry this information, since both are signed. Both inputs
+are constants to differentiation.
 """
 
 from keras import ops
@@ -12,8 +12,8 @@ from keras import ops
 from hrnn_opt.rule.numerics import safe_divide, safe_sqrt, smallest_normal
 
 OUTLIER = 100.0
-"""A gradient or an average counts as at most so many times r: no single element
-outweighs its tensor, and no square overflows."""
+"""A gradient or an average counts as at most this many times r: no single
+element outweighs its tensor, and no square overflows."""
 
 LIMIT = 10.0
 """Bound of the log ratio."""
@@ -23,7 +23,7 @@ AGES = (10.0, 100.0, 1000.0)
 
 
 def products(g, g_bar, r, moving):
-    """Element-wise parts of the sums that `alignment` is made of.
+    """Element-wise terms of the sums that `alignment` uses.
 
     With w = g / r_0 and a_s = g_bar_s / r_0: w^2, the S products w a_s, and
     the S squares a_s^2; 0 where there is no gradient.
@@ -88,7 +88,7 @@ def age(steps):
     """1 / (1 + n / tau) for tau = 10, 100, 1000: no horizon is needed.
 
     Args:
-        steps: n, steps with a gradient that the tensor made before this one,
+        steps: n, number of earlier steps in which the tensor had a gradient,
             [1, T, ...].
 
     Returns:

@@ -1,4 +1,4 @@
-"""The configuration of the rule: one frozen record, checked where it is made.
+"""The configuration of the rule: one frozen record, checked on construction.
 
 Each switch is one feature of section 3.2 that the ablation of Figure 6 removes.
 A set of meta-parameters belongs to one configuration; both travel together.
@@ -31,10 +31,10 @@ class RuleConfig:
         global_rnn: the top level, Eq. 12.
         shortcut: the projection of the rescaled gradients onto the directions,
             A.1.
-        lazy: an element without a gradient keeps all of its memory, and does
-            not count in what its tensor sees: rows of an embedding live in
-            their own time. Off, its averages and its hidden state go on. Not
-            in the paper.
+        lazy: an element without a gradient keeps all of its state, and does not
+            count in its tensor's sums: for rows of an embedding, time passes
+            only when they get gradients. Off, its averages and its hidden state
+            go on. Not in the paper.
         alignment: the Tensor RNN sees how well gradients agree with their
             averages (`alignment`). Not in the paper.
         age: the Tensor RNN sees how many steps its tensor has made. Not in
@@ -50,8 +50,8 @@ class RuleConfig:
             (`training.evaluation.length_unit` finds it). 1 in the paper.
 
     Raises:
-        ValueError: a size below 1, a share not in [0, 1), a unit not in (0, 1],
-            or switches that make no sense together.
+        ValueError: a size is below 1, a share is not in [0, 1), a unit is not
+            in (0, 1], or switches contradict each other.
     """
 
     param_units: int = 10
@@ -110,7 +110,7 @@ class RuleConfig:
 
     @staticmethod
     def _check_share(field, value):
-        """In [0, 1) where 0 is the default, in (0, 1] where 1 is."""
+        """Checks for [0, 1) where the default is 0, (0, 1] where it is 1."""
         number = type(value) in (int, float) and 0 <= value <= 1
         if not number or value == 1 - field.default:
             interval = "(0, 1]" if field.default else "[0, 1)"
@@ -129,7 +129,7 @@ class RuleConfig:
 
     @property
     def signals(self) -> int:
-        """Numbers a tensor that only the Tensor RNN sees: `alignment`."""
+        """Number of inputs that only the Tensor RNN has, see `alignment`."""
         return 3 * self.timescales * self.alignment + 3 * self.age
 
     @property
@@ -147,8 +147,8 @@ class RuleConfig:
     def to_dict(self) -> dict:
         """The fields as plain values, for JSON.
 
-        Shares only where they differ from the default, since older files do
-        not have them.
+        Shares are included only where they differ from the default, since older
+        files do not have them.
         """
         return {
             field.name: getattr(self, field.name)
@@ -162,7 +162,7 @@ class RuleConfig:
         """The inverse of `to_dict`.
 
         Raises:
-            ValueError: a field this version does not know.
+            ValueError: there is a field that this version does not know.
         """
         unknown = set(fields) - {f.name for f in dataclasses.fields(cls)}
         if unknown:

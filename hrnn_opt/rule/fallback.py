@@ -1,6 +1,6 @@
-"""RMSProp-like steps, for when the learned rule failed (see `guard`).
+"""RMSProp-like steps for use after the learned rule failed (see `guard`).
 
-They need the slots g_bar and r alone: no learned number takes part.
+They use only the slots g_bar and r, and no learned numbers.
 """
 
 import math
@@ -52,8 +52,8 @@ def step_scale(d_squared, count, unit, log_length):
         d_squared: sums of d^2, [1, T].
         count: number of parameters that have seen a gradient, [1, T].
         unit: learning rate times the config's `length_unit`, a scalar.
-        log_length: log step length of each tensor [T], as eta_bar relative to
-            the unit.
+        log_length: log step length of each tensor [T], relative to the unit, as
+            eta_bar is.
     """
     return step_length.step_scale(d_squared, count, unit * ops.exp(log_length))
 

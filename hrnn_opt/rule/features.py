@@ -1,4 +1,4 @@
-"""What the Parameter RNN sees: Eqs. 1-4 and eta_rel (sections 3.2.2-3.2.4).
+"""Inputs of the Parameter RNN: Eqs. 1-4 and eta_rel (sections 3.2.2-3.2.4).
 
 Features lead: g is [1, ..., n]; g_bar, r, m are [S, ..., n].
 """
@@ -14,8 +14,8 @@ LOGIT_RANGE = 60.0
 derivatives."""
 
 FADING = 1e-4
-"""What the largest gradient loses at every step: an outlier is forgotten after
-some ten thousand."""
+"""Share that the largest gradient loses in every step: an outlier is forgotten
+after some ten thousand steps."""
 
 
 def decays(logit, timescales: int):
@@ -29,8 +29,8 @@ def decays(logit, timescales: int):
         [S, ..., n].
     """
     logit = ops.clip(logit, -LOGIT_RANGE, LOGIT_RANGE)
-    # As one expression: joined square roots, each with all that is before it,
-    # took XLA a third of the time in which it compiles the whole rule.
+    # As one expression: repeated square roots took XLA a third of the time in
+    # which it compiles the whole rule.
     shape = (timescales, *(1,) * (len(logit.shape) - 1))
     powers = ops.cast(0.5 ** np.arange(timescales), logit.dtype)
     return ops.exp(-ops.reshape(powers, shape) * ops.softplus(-logit))
@@ -71,10 +71,10 @@ def root_mean_square(g, g_bar, r, decay, first):
 
 
 def _relative(r):
-    """r as a constant (1 where r is too small for its inverse), and r / it - 1.
+    """r as a constant (1 where r has no finite inverse), and r / constant - 1.
 
-    The latter is zero and has r's derivatives. Functions of r written with it,
-    to second order, never form the square of 1 / r, which overflows.
+    The latter is zero and has r's derivatives. Functions of r that are expanded
+    in it, to second order, never form the square of 1 / r, which overflows.
     """
     size = ops.stop_gradient(r)
     normal = size >= smallest_normal(r.dtype)
@@ -115,7 +115,7 @@ def relative_log_step(eta_bar, mean_eta_bar):
 
 
 def largest_magnitude(magnitude, largest):
-    """The largest mean |g| that a tensor had; a constant to derivatives.
+    """The largest mean |g| that a tensor had; constant to differentiation.
 
     Args:
         magnitude: mean |g| over the tensor now.
@@ -128,17 +128,17 @@ def without_negligible(g, largest, share: float):
     """g, and 0 where |g| < share * largest.
 
     Not in the paper. Directions and step lengths do not depend on the scale of
-    gradients, so where a problem is as good as solved the rule would walk on
-    with steps of full length, led by what is left of gradients; then losses
-    come back. An element whose gradient is 0 stays where it is
-    (`step.sense`). The price: the scale of a single parameter, other than that
-    of a tensor, matters where its gradients are that much smaller than those
-    of the others.
+    gradients, so on a problem that is practically solved the rule would go on
+    with steps of full length along what is left of the gradients, and the loss
+    would rise again. An element whose gradient is 0 stays where it is
+    (`step.sense`). The price: the scale of a single parameter, unlike that of a
+    tensor, matters where its gradients are that much smaller than those of the
+    others.
 
     Args:
         g: gradients.
         largest: `largest_magnitude` of their tensor.
-        share: the share of it, in [0, 1).
+        share: share of `largest` below which a gradient counts as 0, in [0, 1).
     """
     kept = ops.abs(g) >= share * largest
     return ops.where(kept, g, ops.zeros_like(g))

@@ -1,4 +1,4 @@
-"""How the levels talk to each other: the biases of Eq. 10, Eqs. 11 and 12.
+"""Communication between the levels: the biases of Eq. 10, Eqs. 11 and 12.
 
 Tensor states are [Q, T, ...], the global state is [G, 1, ...].
 """
@@ -21,8 +21,8 @@ class SharedState(NamedTuple):
 def param_bias(meta, shared: SharedState):
     """A_t h_tensor + A_g h_global of Eq. 10: [3P, T, ...], or None.
 
-    With `tensor_step` one row more, w_T h_tensor: what the tensor's RNN adds to
-    the change of the log step length of all its parameters.
+    With `tensor_step` there is one more row, w_T h_tensor, which the Tensor RNN
+    adds to the change of the log step length of all its parameters.
     """
     if shared.h_tensor is None:
         return None
@@ -51,10 +51,10 @@ def step_shared(
         meta: the meta-parameters, see `products`.
         shared: the old states.
         mean_h_x: [P + inputs, T, ...].
-        signals: more that the Tensor RNN sees (`alignment`), [signals, T, ...],
+        signals: more inputs of the Tensor RNN (`alignment`), [signals, T, ...],
             or None.
         moved: tensors that made a step, [1, T, ...] of booleans: the others
-            keep their state. None counts all.
+            keep their state. None stands for all.
     """
     if shared.h_tensor is None:
         return shared

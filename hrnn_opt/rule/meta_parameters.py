@@ -67,7 +67,7 @@ def _gru(units: int, inputs: int) -> GRUParameters:
 
 
 def _table(config: RuleConfig) -> MetaParameters:
-    """(shape, sampler) of every array, in the record's place."""
+    """(shape, sampler) of every array, as a record."""
     p, q, g = config.param_units, config.tensor_units, config.global_units
     s, d = config.timescales, config.directions
     tensor, both = config.tensor_rnn, config.global_rnn

@@ -24,13 +24,13 @@ def safe_sqrt(a):
 
 
 def smallest_normal(dtype) -> float:
-    """The smallest number whose inverse is finite, about."""
+    """About the smallest number whose inverse is finite."""
     double = keras.backend.standardize_dtype(dtype) == "float64"
     return 2.3e-308 if double else 1.2e-38
 
 
 def mean(x, axis: int):
-    """The mean over one axis, which stays. Keras's own is one of float32."""
+    """The mean over one axis, which stays. Keras's own rounds to float32."""
     return ops.sum(x, axis=axis, keepdims=True) / x.shape[axis]
 
 
@@ -38,7 +38,7 @@ def linear(kernel, x):
     """W x over a leading feature axis: [o, f] and [f, ...] give [o, ...].
 
     One matrix product whatever the number of trailing axes, since parameters
-    lie contiguous on the last ones. The size of one of these may be unknown.
+    lie contiguously on the last ones. The size of one of these may be unknown.
     """
     shape = x.shape
     y = kernel @ ops.reshape(x, (shape[0], -1))
@@ -49,9 +49,9 @@ def linear(kernel, x):
 def column(vector, like):
     """A vector [f] as [f, 1, ..., 1], to broadcast against `like` [f, ...].
 
-    With three axes or more the last one, B instances, is already filled in, by
-    a product with ones: then the derivative is a sum over the middle axes and a
-    product, not a sum over the last axis, which XLA does one by one.
+    With three axes or more the last one, B instances, is already filled in by a
+    product with ones: the derivative is then a sum over the middle axes and a
+    product, not a sum over the last axis, which XLA adds up one by one.
     """
     column = ops.reshape(vector, (-1,) + (1,) * (len(like.shape) - 1))
     if len(like.shape) < 3:
@@ -62,7 +62,7 @@ def column(vector, like):
 
 
 def select(keep, new, old):
-    """`new` where `keep`, else `old`, over like (nested) tuples of tensors.
+    """`new` where `keep`, else `old`, for matching (nested) tuples of tensors.
 
     None stays None: a feature that is off.
     """

@@ -1,9 +1,9 @@
-"""The meta-parameters as a step multiplies by them: few products, not many.
+"""The meta-parameters joined into few matrices, as a step uses them.
 
-Small products cost XLA their call, not their arithmetic: what a step adds up
-from several products of one level (Eqs. 10-13) is one product of joined
-matrices and joined vectors. The numbers are the same, and their vector, the
-file's and the paper's names stay those of `meta_parameters`.
+The cost of a small product in XLA is its call, not its arithmetic: where a step
+adds up several products of one level (Eqs. 10-13), it takes one product of
+joined matrices and joined vectors instead. The numbers are the same; the flat
+vector, the files and the paper's names are those of `meta_parameters`.
 """
 
 from typing import Any, NamedTuple
@@ -35,7 +35,7 @@ class Products(NamedTuple):
 
 
 def from_vector(config: RuleConfig, vector) -> Products:
-    """From the flat vector of meta-parameters."""
+    """The record, from the flat vector of meta-parameters."""
     return products(unflatten(config, vector))
 
 
@@ -56,13 +56,13 @@ def products(meta: MetaParameters) -> Products:
 
 
 def _beside(*kernels, axis: int = 1):
-    """The kernels that are there, side by side; None if there is none."""
+    """The kernels that are not None, side by side; None if all are."""
     kernels = [kernel for kernel in kernels if kernel is not None]
     return ops.concatenate(kernels, axis=axis) if kernels else None
 
 
 def _to_param(meta: MetaParameters):
-    """What the levels above tell every parameter."""
+    """The kernel of what the levels above add in every parameter."""
     to_param = _beside(meta.tensor_to_param, meta.global_to_param)
     row = meta.tensor_step_kernel
     if row is None:
@@ -75,13 +75,13 @@ def _to_param(meta: MetaParameters):
 def _joined(p: GRUParameters | None, *more) -> GRUParameters | None:
     """A cell whose `input_kernel` takes [x, what `more` takes, h].
 
-    For the upper levels, whose states are few numbers. The one of parameters
+    This is for the upper levels, whose states are small. The Parameter RNN
     keeps its products apart: to join x and h would copy them.
     """
     if p is None:
         return None
     units = p.candidate_kernel.shape[0]
-    # The candidate takes h behind its gate, in a product of its own.
+    # The candidate takes h after its gate, in a product of its own.
     nothing = ops.zeros((units, units), p.gate_kernel.dtype)
     gate = _beside(p.gate_kernel, nothing, axis=0)
     return p._replace(

@@ -1,4 +1,4 @@
-"""What is read out of the Parameter RNN: Eq. 13 and the shortcut of A.1."""
+"""Outputs of the Parameter RNN: Eq. 13 and the shortcut of A.1."""
 
 from keras import ops
 
@@ -18,7 +18,7 @@ def outputs(meta, h, m):
 
     d_theta (and d_phi with attention) = W_d h + U_d m, without bias as section
     3.3 says; delta_eta = w_e h + b_e. `h` is the *new* state. One product gives
-    both: on its own, w_e h is a vector's, which XLA does slowly.
+    both: on its own, w_e h is a product with a vector, which is slow in XLA.
 
     Returns:
         d, [1 or 2, ..., n]; delta_eta, [1, ..., n], or None without step

@@ -11,9 +11,9 @@ import numpy as np
 from keras import ops
 
 NARROW = 64
-"""Rows of several tensors that would be narrower are single parameters: what
-belongs to a tensor is then spread by a product, and all arrays of a step are
-walked through as one (1.6 times as fast for an MLP with rows of 2)."""
+"""Rows of several tensors that would be narrower are single parameters: a
+tensor's values are then spread by a product, and all arrays of a step are
+traversed as one (1.6 times as fast for an MLP with rows of 2)."""
 
 
 class Segments:
@@ -72,7 +72,7 @@ class Segments:
         return self._multiply(self.membership, by_row)
 
     def spread(self, v):
-        """Each tensor's value to its rows: [F, T, ...] to [F, R, 1, ...]."""
+        """Each tensor's value for its rows: [F, T, ...] to [F, R, 1, ...]."""
         if self.rows != len(self.sizes):
             v = self._multiply(np.transpose(self.membership), v)
         return ops.expand_dims(v, 2)

@@ -1,4 +1,4 @@
-"""One step of the learned optimizer, composed of the equations' homes.
+"""One step of the learned optimizer, composed from the equations' modules.
 
 Pure functions of tensors, in the order of a step: `sense` (element-wise, what
 every parameter does), `totals` (sums over tensors), `hierarchy.step_shared`
@@ -45,8 +45,8 @@ class ParamState(NamedTuple):
 class TensorState(NamedTuple):
     """Single numbers that every tensor remembers, [1, T, ...] each."""
 
-    largest: Any  # of `features.largest_magnitude`
-    steps: Any  # that it has made
+    largest: Any  # see `features.largest_magnitude`
+    steps: Any  # number of steps it has made
     log_step: Any  # mean of eta_bar after the last one
     population: Any  # number of elements that this is the mean of
 
@@ -61,7 +61,7 @@ class RuleState(NamedTuple):
 
 
 class Sensed(NamedTuple):
-    """What `sense` hands on."""
+    """What `sense` passes on."""
 
     x: Any  # [inputs, ...]      of the Parameter RNN
     d: Any  # [directions, ...]  0 where there is no gradient
@@ -71,7 +71,7 @@ class Sensed(NamedTuple):
 
 
 def initial_param_state(config: RuleConfig, meta: Products, shape):
-    """State of parameters that have seen nothing: arrays [F, *shape]."""
+    """State of parameters before the first step: arrays [F, *shape]."""
 
     def zeros(rows):
         return ops.zeros((rows, *shape), meta.h_param.dtype)
@@ -131,11 +131,10 @@ def sense(
     """Eqs. 1-4, 10, 13, 7-9: everything that is element-wise.
 
     Differs from the paper: an element whose gradient is exactly zero does not
-    move in this step and keeps its step length. It learns nothing of either
-    (a unit that is dead, an input that is always zero, a row of an embedding
-    that is not in the minibatch), so that what it did on its own would go on
-    for ever. With `lazy` it keeps its averages and its hidden state, too: its
-    time stands still.
+    move in this step and keeps its step length. It gets no feedback on either
+    (in a dead unit, for an input that is always zero, in a row of an embedding
+    that is not in the minibatch), so that any motion of its own would go on
+    forever. With `lazy` it keeps its averages and its hidden state, too.
 
     Args:
         config: the features in use.
@@ -145,8 +144,8 @@ def sense(
         bias: bias of the upper levels, `hierarchy.param_bias` for every row,
             [3P or 3P + 1, R, 1, ...], or None.
         mean_eta_bar: `mean_log_step` of the problem.
-        excess: to be taken from eta_bar of what takes part in this step,
-            [1, R, 1, ...], or None.
+        excess: amount to subtract from eta_bar of the elements that take part
+            in this step, [1, R, 1, ...], or None.
 
     Returns:
         The new state, and what the other functions need.
@@ -201,10 +200,10 @@ def sense(
 def mean_log_step(tensors: TensorState):
     """Mean of eta_bar that eta_rel is relative to (section 3.2.4): [...].
 
-    Over the elements of all tensors that took part in their tensor's last
+    It is over the elements of all tensors that took part in their tensor's last
     step: with `lazy` those that had a gradient, else all of them. Differs from
     the paper, which has the mean over all parameters: rows of a large table
-    that nobody has seen yet would hold it at 0.
+    that have had no gradient yet would hold it at 0.
     """
     number = ops.sum(tensors.population, axis=(0, 1))
     total = ops.sum(tensors.log_step * tensors.population, axis=(0, 1))
@@ -217,8 +216,8 @@ def totals(config: RuleConfig, param: ParamState, sensed: Sensed, total):
     Args:
         config: the features in use.
         param: new state.
-        sensed: returned with it.
-        total: sums [F, R, width, ...] over each tensor or row.
+        sensed: what `sense` returned with it.
+        total: function that sums [F, R, width, ...] over each tensor or row.
 
     Returns:
         The fields of `Totals`, one after another.
@@ -245,7 +244,7 @@ class Totals(NamedTuple):
 
 
 def split_totals(config: RuleConfig, sums) -> Totals:
-    """What `totals` put one after another."""
+    """Splits the result of `totals` into its fields."""
     sizes = (
         config.param_units + config.inputs,
         int(config.relative_learning_rate),
@@ -264,15 +263,15 @@ def step_upper_levels(
     totals: Totals,
     sizes,
 ) -> tuple[SharedState, TensorState]:
-    """Eqs. 11-12, and what the tensors remember.
+    """Eqs. 11-12, and the state of the tensors.
 
-    A tensor in which no element has a gradient stays as it was, with `lazy`.
+    With `lazy`, a tensor in which no element has a gradient stays as it was.
 
     Args:
         config: the features in use.
         meta: the meta-parameters.
         shared: the old states of the two levels.
-        tensors: the old numbers, but for `largest`, which is the new one.
+        tensors: the old state, but with the new `largest`.
         totals: the totals of this step.
         sizes: number of parameters of each tensor, to broadcast against
             [1, T, ...].
@@ -311,7 +310,7 @@ def step_upper_levels(
 
 
 def step_scales(config: RuleConfig, d_squared, count, lr):
-    """What `u` is multiplied by to be a step (Eqs. 5-6), for each tensor.
+    """The factors that turn `u` into steps (Eqs. 5-6), for each tensor.
 
     Args:
         config: the features in use.
@@ -345,8 +344,8 @@ def step(
 ):
     """One step on one problem, or on B problems side by side.
 
-    A step with a NaN or infinite gradient anywhere in an instance leaves that
-    instance as it was, and is counted in its `state.skipped`.
+    If an instance has a NaN or infinite gradient anywhere, it stays as it was,
+    and the step is counted in its `state.skipped`.
 
     Args:
         config: the features in use.

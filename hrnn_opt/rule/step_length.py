@@ -7,8 +7,8 @@ from hrnn_opt.rule.numerics import safe_divide, safe_sqrt
 SPREAD = 5.0
 """Largest distance of a parameter's eta_bar from the mean of all: a factor of
 150. Without a limit, parameters whose gradients are tiny but of one sign (those
-of a unit that has died, say) lengthen their steps for ever; one in a thousand
-is enough to ruin a network, and no problem that small shows it."""
+of a dead unit, for example) lengthen their steps forever. One in a thousand is
+enough to ruin a network, and small problems do not show it."""
 
 
 def update_log_step(eta_bar, mean_eta_bar, delta_eta, gamma):
@@ -16,12 +16,12 @@ def update_log_step(eta_bar, mean_eta_bar, delta_eta, gamma):
 
     Differs from the paper, where the two are circular as printed: eta is
     relative to the *old* average, and scales the step of the same iteration.
-    And the old average counts as no further than `SPREAD` from the mean.
+    Besides, the old average counts as no further than `SPREAD` from the mean.
 
     Args:
         eta_bar: average log step length, relative to the config's unit.
         mean_eta_bar: its mean over all parameters of the problem.
-        delta_eta: the RNN's change.
+        delta_eta: change of the log step length, from the RNN.
         gamma: momentum of the average, in (0, 1).
 
     Returns:
@@ -51,7 +51,7 @@ def step_scale(sum_of_squares, count, lr):
 
     Args:
         sum_of_squares: sum of the squares of d over the tensor.
-        count: number of those elements.
+        count: number of elements that have a gradient.
         lr: learning rate (times the config's `length_unit`).
     """
     rms = safe_sqrt(safe_divide(sum_of_squares, count))
@@ -63,7 +63,7 @@ def move(theta, delta_theta, delta_phi, decay=1.0):
 
     Args:
         theta: parameters.
-        delta_theta: their step.
+        delta_theta: step of the parameters.
         delta_phi: step to the attended point, or None without attention.
         decay: 1 - weight decay * lr, applied to theta before the step.
 

@@ -1,7 +1,8 @@
 """Files of meta-parameters: `.npz` archives, without pickled objects.
 
-A file holds one array a meta-parameter and a `metadata` string (JSON): rule
-version, config, provenance (how they were trained) and a sha256 of all that.
+A file holds one array for each meta-parameter and a `metadata` string (JSON):
+rule version, config, provenance (how they were trained) and a sha256 of all of
+this.
 """
 
 import hashlib
@@ -40,10 +41,10 @@ def names() -> list[str]:
 
 
 def find(weights: str | os.PathLike) -> pathlib.Path:
-    """The file of a name in the package, or of a path.
+    """The file for a name in the package, or for a path.
 
     Raises:
-        FileNotFoundError: neither.
+        FileNotFoundError: there is neither.
     """
     shipped = FOLDER / f"{ALIASES.get(str(weights), weights)}.npz"
     path = shipped if str(weights) in names() else pathlib.Path(weights)
@@ -74,7 +75,7 @@ def save(
 
     Args:
         path: path of the file; an existing one is replaced.
-        config: which features the meta-parameters belong to.
+        config: config that the meta-parameters belong to.
         vector: flat meta-parameters, finite.
         provenance: how they were trained (JSON values).
 
@@ -122,8 +123,8 @@ def load(weights: str | os.PathLike) -> Weights:
         weights: a name in the package ("pretrained"), or a path.
 
     Raises:
-        FileNotFoundError: there is none.
-        ValueError: it is damaged, or of another rule version.
+        FileNotFoundError: there is no such file.
+        ValueError: the file is damaged, or of another rule version.
     """
     path = find(weights)
     try:

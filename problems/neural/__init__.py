@@ -1,8 +1,8 @@
 """Small networks: never in the set `paper`, some of them in the set `wide`.
 
 The digits networks are Keras models on real pictures, and `OnPictures` is a
-family on real pictures: both to evaluate on, in no set. All others are families
-on synthetic data, many instances at once.
+family on real pictures: both are for evaluation, and in no set. All others are
+families on synthetic data, many instances at once.
 """
 
 from problems.neural.convnet import ConvNet

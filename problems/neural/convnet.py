@@ -11,7 +11,7 @@ from problems.neural import layers
 
 
 def convolution(x, w, b, stride: int):
-    """Without padding: x [B, rows, H, W, C], w [B, k, k, C, F], b [B, F]."""
+    """No padding: x [B, rows, H, W, C], w [B, k, k, C, F], b [B, F]."""
     count, size, filters = w.shape[0], w.shape[1], w.shape[-1]
     height = (x.shape[2] - size) // stride + 1
     width = (x.shape[3] - size) // stride + 1
@@ -36,8 +36,8 @@ class ConvNet(DataSet):
     """Two convolutions and a dense layer, on noisy templates.
 
     Args:
-        filters: number of filters of the two convolutions, 3 x 3 and with
-            stride 2 in the first.
+        filters: numbers of filters of the two 3 x 3 convolutions; the first has
+            stride 2.
         classes: number of templates.
         rows: number of rows of each data set.
         side: side of the square pictures, in pixels.

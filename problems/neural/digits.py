@@ -1,4 +1,4 @@
-"""Small networks on real data, to evaluate on; never to meta-train on."""
+"""Small networks on real data, for evaluation only, never meta-training."""
 
 import keras
 

@@ -34,7 +34,7 @@ def dense(x, w, b):
 
 
 def layer_norm(x, gain, shift):
-    """Normalised over the last axis, then gain [B, units] and shift."""
+    """x normalised over the last axis, times gain [B, units], plus shift."""
     mean = tf.reduce_mean(x, axis=-1, keepdims=True)
     variance = tf.reduce_mean((x - mean) ** 2, axis=-1, keepdims=True)
     normal = (x - mean) * tf.math.rsqrt(variance + 1e-3)
@@ -44,7 +44,7 @@ def layer_norm(x, gain, shift):
 def batch_norm(x, weights, gain, shift):
     """x [B, rows, H, W, C] normalised over all but instances and channels.
 
-    Rows have `weights` [B, rows] that sum to 1: 0 for those outside of a batch.
+    The rows' `weights` [B, rows] sum to 1, and are 0 outside of a batch.
     """
 
     def mean(x):
@@ -91,10 +91,10 @@ def presence(seed, shape):
 def clusters(seed, count: int, rows: int, classes: int, shape):
     """Points around class centres: x [count, rows, *shape], labels.
 
-    The spread around the centres, from 0.3 to 3 times the distance scale of
-    the centres, is drawn for each instance, and so is the share of wrong
-    labels: none in half of the instances, up to 0.3 in the others. So some
-    data are learned in no time and others never quite.
+    The spread around the centres, from 0.3 to 3 times the distance scale of the
+    centres, is drawn for each instance, and so is the share of wrong labels:
+    none in half of the instances, up to 0.3 in the others. So some data are
+    learned quickly, others never completely.
     """
     seeds = draws.split(seed, 7)
     size = math.prod(shape)

@@ -21,8 +21,8 @@ class MLP(DataSet):
         regression: whether it learns a random network's outputs, with noise,
             by squared error; otherwise it classifies clusters. The
             noise, from 0.1 to 1, is drawn for each instance.
-        sparse: whether inputs are zero more or less often, each feature with
-            its own frequency, and one in six always.
+        sparse: whether inputs are zero at times: each feature with a frequency
+            of its own, one feature in six always.
         rows: number of rows of each data set.
     """
 
@@ -84,7 +84,7 @@ class MLP(DataSet):
         return cross_entropy(outputs, y)
 
     def _outputs(self, params, x):
-        """The network's. Gains are stored as their difference from 1."""
+        """Outputs of the network. Gains are stored minus 1."""
         activation = layers.ACTIVATIONS[self.activation]
         tensors = iter(params)
         for _ in range(len(self.widths) - 2):

@@ -28,17 +28,17 @@ def pooled(x: np.ndarray, side: int) -> np.ndarray:
 
 @dataclasses.dataclass(frozen=True)
 class OnPictures(DataSet):
-    """A network of another family, on random parts of a bank of pictures.
+    """A network of another family, on random subsets of a bank of pictures.
 
     Args:
-        network: gives the shapes, the initial weights and the losses; its
-            inputs and classes must be those of the pictures.
+        network: family that gives the shapes, the initial weights and the
+            losses; its inputs and classes must match the pictures.
         x: the bank, [n, ...]; each instance has `network.rows` of them.
-        y: classes, [n].
+        y: classes of the pictures, [n].
         batch_size: size of the minibatches, at most 200.
 
     Raises:
-        ValueError: pictures of another size than the network's inputs.
+        ValueError: the pictures differ in size from the network's inputs.
     """
 
     network: DataSet

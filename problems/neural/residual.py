@@ -15,12 +15,12 @@ class Residual(ConvNet):
 
     The blocks' order is normalization, ReLU, convolution ("full
     pre-activation"; He et al., 2016, as in ResNet V2). Statistics are those of
-    the minibatch, those of the full loss of all pictures.
+    the minibatch, and for the full loss those of all pictures.
 
     Args:
         filters: number of filters of all convolutions; all but the first, which
             has stride 2, are padded.
-        blocks: their number.
+        blocks: number of blocks.
     """
 
     filters: int = 7
@@ -32,7 +32,7 @@ class Residual(ConvNet):
 
     @property
     def shapes(self):
-        """First convolution; gain, shift and kernel twice a block; the end."""
+        """First convolution; gain, shift, kernel twice a block; last layers."""
         kernel = (3, 3, self.filters, self.filters)
         normal = ((self.filters,), (self.filters,))
         return (
@@ -53,7 +53,7 @@ class Residual(ConvNet):
         return self._mean(params, *self.rows_of(data, batch), batch["weights"])
 
     def _mean(self, params, x, y, weights):
-        """Mean loss with weights [B, rows]. Gains are stored less 1."""
+        """Mean loss with weights [B, rows]. Gains are stored minus 1."""
         tensors = iter(params)
         activation = layers.ACTIVATIONS[self.activation]
         none = tf.zeros((x.shape[0], self.filters))

@@ -9,12 +9,13 @@ from problems import draws
 NO_FLOOR = -1e30
 
 LATENT = 32
-"""Random signs that an input is a mixture of, at least: 2^32 different rows."""
+"""Least number of random signs that an input is a mixture of: 2^32 different
+rows."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Correlated:
-    """Correlated inputs with a mean, as they are in practice.
+    """Correlated inputs with a non-zero mean, as in practice.
 
     x = size (mean + M^T s) with random signs s and a random matrix M for each
     instance, whose spectrum falls as a power of the rank. The exponent is
@@ -24,8 +25,9 @@ class Correlated:
 
     Args:
         size: number of inputs n.
-        decades: over which the scales of single inputs spread, log-uniformly:
-            features that nobody has standardised.
+        decades: number of decades over which the scales of single inputs
+            spread, log-uniformly, as those of features that are not
+            standardised.
     """
 
     size: int
@@ -85,7 +87,7 @@ class Words:
     length: int
 
     def draw(self, seed, count: int) -> dict:
-        """Nothing differs between instances but what is drawn."""
+        """Only their number: all instances have the same distribution."""
         del seed
         return {"instances": tf.zeros((count,))}
 
@@ -104,8 +106,8 @@ class Words:
 def pick(logits, uniform):
     """Samples of softmax(logits) [..., K], one for each uniform number [...].
 
-    By the distribution function: one random number for a sample, where
-    Gumbel's trick takes K.
+    By inversion of the distribution function: this takes one random number for
+    a sample, Gumbel's trick K.
     """
     below = tf.cumsum(tf.nn.softmax(logits), axis=-1)
     passed = tf.cast(below < uniform[..., None], tf.int32)

@@ -4,7 +4,7 @@ A network is a frozen value with `shapes`, `inputs` (the number of features of a
 row), `outputs`, `initial(seed, count)` and a call (params, x, weights) to the
 outputs [B, rows, outputs]. The weights [B, rows] sum to one over the rows of a
 minibatch: batch normalization averages with them. The last two tensors are
-weights and biases of the output layer. Gains are stored less 1.
+weights and biases of the output layer. Gains are stored minus 1.
 """
 
 import dataclasses
@@ -23,7 +23,7 @@ def initial(seed, count: int, shapes) -> tuple:
     """Normal weights of variance scale^2 / fan-in, and zeros for vectors.
 
     The scale, one for each instance, is log-uniform from 0.7 to 1.5: sqrt(2)
-    is what keeps the size of a ReLU layer, 1 that of a linear one.
+    preserves the size of activations in a ReLU layer, 1 in a linear one.
     """
     scale, *seeds = draws.split(seed, 1 + len(shapes))
     scale = draws.log_uniform(scale, (count,), 0.7, 1.5)
@@ -102,7 +102,7 @@ def check_activation(name: str):
 
 @dataclasses.dataclass(frozen=True)
 class Dense:
-    """Dense layers; without hidden ones it is a linear model.
+    """Dense layers; without hidden ones, a linear model.
 
     Args:
         widths: inputs, hidden units of each layer, outputs.
@@ -111,7 +111,7 @@ class Dense:
             30).
         norm: normalization of hidden layers, before the activation: "none",
             "layer", "batch".
-        residual: hidden layers after the first add to their input.
+        residual: whether hidden layers after the first add to their input.
     """
 
     widths: tuple
@@ -182,9 +182,9 @@ class Convolutional:
         outputs: number of outputs of the dense layer.
         side: side of the square pictures.
         channels: number of channels of the pictures.
-        norm: after each convolution: "none", "batch" or "group".
-        residual: convolutions after the first add to their input; they all
-            have as many filters, and stride 1.
+        norm: normalization after each convolution: "none", "batch" or "group".
+        residual: whether convolutions after the first add to their input; all
+            then have equally many filters, and those after the first stride 1.
     """
 
     filters: tuple

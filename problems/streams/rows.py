@@ -1,6 +1,7 @@
 """The streams of the sets, as a table: name, weight, family.
 
-Breadth decides: what a set lacks gets worse while what it has gets better.
+Breadth matters: problems of a kind that a set lacks get worse while those of
+the kinds it has get better.
 """
 
 from problems.streams.inputs import Correlated, Words
@@ -26,7 +27,7 @@ LINEAR = (
     ("stream_logistic_unscaled", 4, _labels(Dense((20, 2)), decades=3.0)),
     ("stream_softmax", 3, _labels(Dense((64, 6)))),
 )
-"""Convex: the set of the paper has them, too (section 4.1.3)."""
+"""Convex streams, which the set `paper` has, too (section 4.1.3)."""
 
 NETWORKS = (
     ("stream_relu", 5, _labels(Dense((16, 24, 24, 6)))),

@@ -1,7 +1,7 @@
 """Networks that read sequences: recurrent ones, attention, bags of words.
 
-As in `networks`. A row of numbers is cut into `length` parts; a row of words
-looks its parts up in a table.
+They have the interface of `networks`. A row of numbers is cut into `length`
+parts; the words of a row are looked up in a table.
 """
 
 import dataclasses
@@ -45,7 +45,7 @@ def run_core(core: str, tensors, x, causal: bool):
         core: one of `CORES`.
         tensors: iterator over the parameters.
         x: the sequences.
-        causal: attention sees no later places.
+        causal: whether attention sees no later places.
     """
     if core == "dense":
         w, b = next(tensors), next(tensors)
@@ -106,10 +106,11 @@ def positions(length: int, units: int):
 
 @dataclasses.dataclass(frozen=True)
 class Sequential:
-    """Reads a sequence of vectors, and tells one thing at the end.
+    """Reads a sequence of vectors, and gives one output at the end.
 
-    A dense layer for each place, a core, a dense layer: from the last place
-    after a recurrent core, from the mean over places after attention.
+    It consists of a dense layer for each place, a core, and a dense layer that
+    reads the last place after a recurrent core, the mean over places after
+    attention.
 
     Args:
         core: "gru", "lstm" or "attention".
@@ -169,8 +170,8 @@ class BagOfWords:
     """The mean of the words' vectors, a hidden layer, a dense layer.
 
     Args:
-        vocabulary: number of words, most of them in few rows.
-        units: number of units of an embedding's vector.
+        vocabulary: number of words, most of which occur in few rows.
+        units: size of the embedding's vectors.
         hidden: units of the hidden layer.
         outputs: number of outputs of the last layer.
     """

@@ -1,9 +1,10 @@
-"""Streams: data that are drawn anew at every step, so that noise never ends.
+"""Streams: data drawn anew in every step, so that gradient noise persists.
 
-A student learns from minibatches that it sees once. What its loss can reach is
-known: the full loss is the *excess* over it, on held rows and without noise,
-and its infimum is 0 wherever the student can be the teacher. Not in the paper,
-whose section 4.1.3 asks for randomly generated data without saying how many.
+A student sees every minibatch once. The lowest loss that it can reach is known:
+the full loss is the *excess* over it, on held-out rows and without noise, and
+its infimum is 0 wherever the student can represent the teacher. Not in the
+paper, whose section 4.1.3 asks for randomly generated data without saying how
+much.
 """
 
 import dataclasses
@@ -21,11 +22,11 @@ SMALLEST = 4
 
 
 class Stream(Family):
-    """What all streams share. Subclasses give `draw`, `rows_at` and `excess`.
+    """Base of all streams. Subclasses define data, `losses` and `full_loss`.
 
     Attributes:
         rows: number of rows of the largest minibatch.
-        held: rows of the full loss.
+        held: number of held-out rows, for the full loss.
     """
 
     rows: int
@@ -71,7 +72,7 @@ class Stream(Family):
 
 
 def even(count: int, rows: int):
-    """Weights of rows that all count alike, [B, rows]."""
+    """Equal weights for all rows, [B, rows]."""
     return tf.fill((count, rows), 1.0 / rows)
 
 
@@ -83,13 +84,13 @@ def divergence(wanted, logits):
         logits: logits of the student.
     """
     difference = wanted - tf.nn.log_softmax(logits)
-    # What rounding makes of zero may be below it.
+    # Rounding may make a zero negative.
     return tf.nn.relu(tf.reduce_sum(tf.exp(wanted) * difference, axis=-1))
 
 
 @dataclasses.dataclass(frozen=True)
 class TeacherStudent(Stream):
-    """A random network of the student's own shape says what is right.
+    """A random network of the student's own shape gives the targets.
 
     The teacher's outputs are centred and scaled by its last layer, so that it
     stays a network of the student's shape, and `argmin` is the teacher.
@@ -98,7 +99,7 @@ class TeacherStudent(Stream):
         network: a student of `networks` or `sequences`.
         source: where inputs come from, one of `inputs`.
         rows: number of rows of the largest minibatch.
-        held: rows of the full loss.
+        held: number of held-out rows, for the full loss.
     """
 
     network: Any
@@ -128,7 +129,7 @@ class TeacherStudent(Stream):
         )
 
     def own(self, seed, count) -> dict:
-        """Data of the noise."""
+        """Data that determine the noise."""
         del seed, count
         return {}
 
@@ -156,7 +157,7 @@ class TeacherStudent(Stream):
         }
 
     def rows_at(self, data, seed):
-        """Inputs, and what the teacher says of them with noise."""
+        """Inputs, and the teacher's targets for them, with noise."""
         first, second = draws.split(seed, 2)
         x = self.source.sample(data["source"], first, self.rows)
         # A minibatch smaller than `rows` has statistics of its own.
@@ -220,7 +221,7 @@ class Values(TeacherStudent):
     prefix = "stream_values"
 
     def spread(self, seed, count):
-        """One."""
+        """Ones: outputs have a standard deviation of 1."""
         del seed
         return tf.ones((count,))
 

@@ -18,7 +18,7 @@ from problems.streams.stream import Stream, divergence
 
 @dataclasses.dataclass(frozen=True)
 class Text(Stream):
-    """Predict the next word of a text, at every place.
+    """Prediction of the next word of a text, at every place.
 
     The text is a Markov chain of second order: log probabilities of the next
     word are those of Zipf's law plus a random number for each pair with the
@@ -30,9 +30,9 @@ class Text(Stream):
         core: one of `sequences.CORES`.
         vocabulary: number of words.
         units: number of units of the embedding and of the core.
-        length: places to predict in a row.
+        length: number of places to predict in a row.
         rows: number of rows of the largest minibatch.
-        held: rows of the full loss.
+        held: number of held-out rows, for the full loss.
     """
 
     core: str
@@ -75,7 +75,7 @@ class Text(Stream):
         return data | {"held": x, "wanted": wanted}
 
     def _text(self, data, seed, rows):
-        """Words, the words after them, and these' log probabilities."""
+        """Words, the words after them, and the latter's log probabilities."""
         count, words = data["last"].shape[:2]
         chance = draws.uniform(seed, (self.length + 2, count, rows))
         zipf = tf.math.log(Words(words, 1).frequencies())

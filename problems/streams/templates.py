@@ -1,4 +1,4 @@
-"""Noisy templates: Bayes' posterior is known exactly."""
+"""Noisy templates, whose Bayes posterior is known exactly."""
 
 import dataclasses
 from typing import Any
@@ -14,18 +14,18 @@ from problems.streams.stream import Stream, divergence, even
 class Templates(Stream):
     """Pictures of random templates in Gaussian noise.
 
-    x = t_y + sd z with y uniform. What can be known of x is Bayes' posterior,
-    softmax_k(-|x - t_k|^2 / (2 sd^2)), or for denoising its mean of the
-    templates. The noise is such that half the distance between two templates
-    is 0.4 to 3 standard deviations.
+    x = t_y + sd z with y uniform. The best prediction from x is Bayes'
+    posterior, softmax_k(-|x - t_k|^2 / (2 sd^2)), or for denoising its mean of
+    the templates. The noise is such that half the distance between two
+    templates is 0.4 to 3 standard deviations.
 
     Args:
-        network: from a picture to logits, or to a picture.
+        network: network from a picture to logits, or to a picture.
         classes: number of templates.
-        denoise: whether the clean picture is to be told, by squared error,
+        denoise: whether the target is the clean picture, with squared error,
             rather than the class.
         rows: number of rows of the largest minibatch.
-        held: rows of the full loss.
+        held: number of held-out rows, for the full loss.
     """
 
     network: Any
@@ -78,7 +78,7 @@ class Templates(Stream):
         return tf.nn.log_softmax((product - square / 2.0) / data["sd"] ** 2)
 
     def rows_at(self, data, seed):
-        """Pictures, and their classes or what they were without noise."""
+        """Pictures, and their classes or the pictures without noise."""
         x, label = self._pictures(data, seed, self.rows)
         if self.denoise:
             return x, tf.gather(data["templates"], label, batch_dims=1)
@@ -107,14 +107,14 @@ class Autoencoder(Stream):
 
     A pattern is sign(A z) as zeros and ones, with a random matrix A and few
     latent normal numbers z. The loss is the mean cross entropy of the points:
-    it starts on a plateau, where only their frequencies are told. Its infimum
-    is not known.
+    it starts on a plateau, where only their frequencies are predicted. Its
+    infimum is not known.
 
     Args:
         network: a `Dense` with as many outputs as inputs.
         latent: number of latent numbers.
         rows: number of rows of the largest minibatch.
-        held: rows of the full loss.
+        held: number of held-out rows, for the full loss.
     """
 
     network: Any
