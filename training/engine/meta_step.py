@@ -146,7 +146,7 @@ class MetaStep:
         self.at_most(1, vector, fresh, 0, 1.0)
 
     def _unroll(self, vector, old, seed, number, between):
-        """Unrolls and differentiates `number` segments; `between` more follow."""
+        """Unrolls `number` segments with derivatives, `between` without."""
         course = self._forward(vector, old, seed, number)
         # Weight of each instance's log loss at every step in their average.
         share = 1.0 / tf.cast(self.config.segment * number, tf.float32)

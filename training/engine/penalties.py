@@ -15,7 +15,7 @@ from training.rules.base import HasStepLengths, Rule, keeps_step_lengths
 
 VANISHING, LONG = -6.0, -3.0
 """Log step lengths, relative to the initial learning rate: below the first,
-steps have vanished; below the second, they are acceptable on a solved problem."""
+steps have vanished; below the second, they may stay on a solved problem."""
 
 
 class ObjectiveTerm(Protocol):
