@@ -1,4 +1,4 @@
-"""The meta-parameters on a parameter server, and the only way to update them."""
+"""The meta-parameters on a parameter server, and how they are updated."""
 
 import contextlib
 from typing import Any, NamedTuple
@@ -118,7 +118,7 @@ class ServedParameters:
         """One update; for use in a graph.
 
         Args:
-            gradient: meta-gradient [M]; if zero or not finite, it moves nothing.
+            gradient: meta-gradient [M]; zero or not finite moves nothing.
             work: work that it results from.
         """
         # One message each way: every tensor would be one of its own.

@@ -155,7 +155,7 @@ class AsynchronousRun:
                 yield name
 
     def _scope(self):
-        """Where the coordinator calls functions: each scope has its own traces."""
+        """The scope of the coordinator's calls, in which functions are traced."""
         if not self._remote:
             return contextlib.nullcontext()
         return self._coordinator.strategy.scope()
