@@ -155,7 +155,7 @@ class AsynchronousRun:
                 yield name
 
     def _scope(self):
-        """The scope of the coordinator's calls, in which functions are traced."""
+        """The scope in which the coordinator calls, and traces, functions."""
         if not self._remote:
             return contextlib.nullcontext()
         return self._coordinator.strategy.scope()

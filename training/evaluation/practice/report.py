@@ -43,7 +43,7 @@ def columns(found: list[Found], own: str, rates) -> dict[str, list]:
 
 
 def tasks_table(found: list[Found], own: str, rates) -> str:
-    """One line per task: ratios, then losses and accuracies at the first rate."""
+    """One line per task: ratios, then losses and accuracy at the first rate."""
     by_column = columns(found, own, rates)
     header = [
         "task", *by_column, "best Adam", "loss", "Adam's", "held-out",

@@ -82,7 +82,7 @@ class Found(NamedTuple):
         return score.best_rate(self.of(name))
 
     def score(self, name: str, rate: float | None = None) -> score.Score:
-        """The score against the best Adam; at the best rate if none is given."""
+        """The score against the best Adam, by default at the best rate."""
         if rate is None:
             rate = self.best(name)
         best = self.runs[ADAM, self.best(ADAM)]
@@ -109,7 +109,7 @@ class Suite:
             own: whether the learned optimizer is run, too.
 
         Raises:
-            FileNotFoundError: a data set is not prepared; raised before any run.
+            FileNotFoundError: a data set is not prepared; before any run.
             ImportError: tensorflow-datasets is not installed.
         """
         tasks = self.settings.selected()
@@ -148,7 +148,7 @@ class Suite:
     def _jobs(self, task, contender: Contender):
         """Seed, learning rate and key of every run.
 
-        Each seed's grid is finished before the next, should the program stop.
+        Each seed's grid comes before the next, in case of an interruption.
         """
         steps = self.settings.steps
         return [
