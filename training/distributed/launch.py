@@ -66,7 +66,7 @@ class Task:
                 output.close()
 
     def given_up(self) -> bool:
-        """Whether it ended too soon too often; called once for each end."""
+        """Whether it keeps failing to start; to be called once for each end."""
         hasty = time.monotonic() - self._begun < HASTY
         self._hasty = self._hasty + 1 if hasty else 0
         return self._hasty >= ATTEMPTS

@@ -15,7 +15,7 @@ DEVICE = "/job:ps/task:0/device:CPU:0"
 
 
 DIGIT = 2**16
-"""Base in which integers of up to 31 bits are sent as two floats."""
+"""Base in which integers of up to 31 bits become two floats of a message."""
 
 
 class Counters(NamedTuple):

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import keras
 
 FACTORS = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
-"""The grid: what the default learning rate is multiplied by."""
+"""The grid, as multiples of the default learning rate."""
 
 OUTPUT = "output"
 """Name of the last layer in our models: Muon leaves it to AdamW."""

@@ -19,7 +19,7 @@ RIVALS = pathlib.Path(__file__).parents[2] / "results" / "practice.csv"
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """What is to be compared.
+    """Settings of a comparison.
 
     Args:
         tasks: names; None for all.

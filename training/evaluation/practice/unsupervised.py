@@ -86,7 +86,7 @@ def _denoising():
 
 
 def picture_pairs(generator, count, held_out):
-    """Pairs of digits, half of them of one class: ((x, x'), whether of one)."""
+    """Pairs of digits, half of them of one class: ((x, x'), whether equal)."""
     split = pictures.classified("mnist", 14, batch=count)
     x, y = split.held_out() if held_out else (split.x, split.y)
     first = generator.integers(0, len(y), count)
