@@ -1,7 +1,7 @@
 """`python -m training.api_page --out=DIR`: the programming interface as HTML.
 
-pdoc makes pages of the docstrings, without network; `DIR/index.html` is the
-first one. What pdoc warns of, and references that lead nowhere, are errors.
+pdoc turns the docstrings into pages, without network access; `DIR/index.html`
+is the first one. Warnings of pdoc and broken references are errors.
 """
 
 import html.parser
@@ -27,7 +27,7 @@ MODULES = (
     "training.rules",
     "training.evaluation",
 )
-"""In pdoc's notation: what users import, and what it refers to."""
+"""Modules that users import or that those refer to, in pdoc's notation."""
 
 OURS = re.compile(r"(hrnn_opt|problems|training)(\.\w+)+(\(\))?")
 
@@ -39,7 +39,7 @@ def build(out: pathlib.Path) -> list[str]:
         out: folder of the pages.
 
     Returns:
-        What pdoc warned of, one line each.
+        Warnings of pdoc, one line each.
 
     Raises:
         ModuleNotFoundError: pdoc is not installed.
@@ -59,8 +59,8 @@ def build(out: pathlib.Path) -> list[str]:
 
 
 def _unlinked(text: str) -> str:
-    """Without links to members that pdoc does not show: those of Keras's
-    classes, which ours inherit."""
+    """The page without links to members that pdoc does not show: those that our
+    classes inherit from Keras."""
     anchors = _Page(text).anchors
 
     def keep(link):
@@ -70,7 +70,7 @@ def _unlinked(text: str) -> str:
 
 
 class _Page(html.parser.HTMLParser):
-    """Anchors of a page, where its links lead, and names without a link."""
+    """The anchors of a page, its link targets, and names without a link."""
 
     def __init__(self, text: str):
         super().__init__()
@@ -100,14 +100,14 @@ class _Page(html.parser.HTMLParser):
 
 
 def broken_references(out: pathlib.Path) -> list[str]:
-    """What leads nowhere on the pages of a folder.
+    """Broken references on the pages of a folder.
 
     Args:
         out: folder of the pages.
 
     Returns:
-        "PAGE: REFERENCE", one for each link to a page or an anchor that is not
-        there, and for each full name of ours that has not become a link.
+        "PAGE: REFERENCE" for each link to a missing page or anchor, and for
+        each full name of ours that has not become a link.
     """
     pages = {
         path.resolve(): _Page(path.read_text())

@@ -1,10 +1,11 @@
-"""`python -m training.evaluate SUITE --weights=NAME`: honest comparisons.
+"""`python -m training.evaluate SUITE --weights=NAME`: compares optimizers.
 
-corpus: held-out draws of every row of a set, beside Adam and RMSProp.
-networks: networks on real data that are in no set, beside Adam.
-practice: twenty networks as users have them, with noise that lasts.
+corpus: held-out draws of every row of a meta-training set, beside Adam and
+    RMSProp.
+networks: networks on real data that are in no such set, beside Adam.
+practice: twenty networks as users have them, with persistent gradient noise.
 
-Prints tables; the last line is JSON.
+Prints tables; the last line printed is JSON.
 """
 
 import json
@@ -102,10 +103,10 @@ DRAW_STEPS = flags.DEFINE_list(
 
 
 def selected(names) -> list:
-    """The names that --only leaves.
+    """The names that --only selects.
 
     Raises:
-        app.UsageError: none.
+        app.UsageError: --only selects none.
     """
     kept = [n for n in names if ONLY.value is None or ONLY.value in n]
     if not kept:
@@ -117,7 +118,7 @@ def selected(names) -> list:
 
 
 def run_corpus() -> dict:
-    """All rows of a set."""
+    """Evaluates on the rows of a set."""
     rule, vector = candidates.load(WEIGHTS.value)
     steps = (STEPS.value or [1000])[-1]
     rows = {row.name: row for row in problems.meta_training_set(ENSEMBLE.value)}
@@ -159,7 +160,7 @@ def run_corpus() -> dict:
 
 
 def run_networks() -> dict:
-    """All networks."""
+    """Evaluates on the networks."""
     rule, vector = candidates.load(WEIGHTS.value)
     milestones = sorted(STEPS.value or [500, 2000, 10000])
     makers = {
@@ -240,7 +241,7 @@ def report_networks(names, optimizers, milestones, losses) -> dict:
 
 
 def run_practice() -> dict:
-    """The practice suite."""
+    """Runs the practice suite."""
     given = {
         "tasks": DRAW_STEPS.value or TASKS.value,
         "rates": LEARNING_RATES.value and map(float, LEARNING_RATES.value),

@@ -1,8 +1,9 @@
 """`python -m training.evaluate_imagenet --model=NAME --optimizer=NAME`.
 
 Trains an ImageNet classifier from scratch (Figure 8b), on one device, several
-devices, or several machines that run this program with a `TF_CONFIG` each. Run
-again with the same folder, it goes on where it was. The last line is JSON.
+devices, or several machines that run this program with a `TF_CONFIG` each. When
+run again with the same folder, it continues where it stopped. The last line
+printed is JSON.
 """
 
 import contextlib
@@ -87,7 +88,7 @@ DRY_RUN = flags.DEFINE_bool(
 
 @contextlib.contextmanager
 def misuse():
-    """What is refused inside is told without a traceback."""
+    """Reports invalid flags or missing data without a traceback."""
     try:
         yield
     except (FileNotFoundError, ModuleNotFoundError, ValueError) as error:
@@ -95,7 +96,7 @@ def misuse():
 
 
 def find_data():
-    """The builder and its number of pictures; a forecast needs only these."""
+    """The builder and its number of pictures; a forecast works without data."""
     try:
         builder = source.find(DATA_DIR.value)
     except (FileNotFoundError, ModuleNotFoundError):
@@ -135,7 +136,7 @@ def make_model(chosen: Settings):
 
 
 def make_run(folder, chosen: Settings, builder, strategy) -> Run:
-    """The run, new or where it stopped."""
+    """The run, new or resumed where it stopped."""
     with strategy.scope():
         model, optimizer = make_model(chosen)
         metrics = objective.metrics()
@@ -169,7 +170,7 @@ def train(folder: pathlib.Path, chosen: Settings, builder, strategy) -> dict:
         if replicas.is_chief(strategy):
             chosen.write(folder / "settings.json")
         stop = []
-        # One machine that stops would leave the others waiting.
+        # If one machine stopped, the others would wait for it.
         if not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
             for number in (signal.SIGTERM, signal.SIGINT):
                 signal.signal(number, lambda *_: stop.append(True))
@@ -194,7 +195,7 @@ def main(argv):
     if len(argv) > 1:
         raise app.UsageError(f"Only flags are taken. Received: {argv[1:]}")
     if not flags.FLAGS["verbosity"].present:
-        # tensorflow-datasets tells every data set that it makes.
+        # tensorflow-datasets logs every data set that it builds.
         logging.set_verbosity(logging.WARNING)
     if OUT.value is None and not DRY_RUN.value:
         raise app.UsageError("Flag --out must name the folder of the run.")

@@ -1,10 +1,10 @@
-"""How long the first step of a run's meta-parameters is.
+"""Measures the first step that a run's meta-parameters take.
 
     python -m training.first_step --weights=runs/wide/small.npz \\
         --out=runs/wide/small.npz
 
-prints it, and writes the checkpoint with the unit that makes it as long as the
-learning rate says (`training.evaluation.length_unit`).
+prints its length, and writes the checkpoint with the length unit that makes it
+as long as the learning rate (`training.evaluation.length_unit`).
 """
 
 import json

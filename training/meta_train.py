@@ -1,9 +1,9 @@
 """`python -m training.meta_train --train_dir=DIR`: meta-trains.
 
-Run it again with the same folder to go on. All settings of
-`training.engine.config.MetaConfig` are flags; `training.runs.folder` says what
-is in the folder. With --strategy=parameter_server, each process of a cluster
-runs this program; --local_workers=N starts a cluster on this machine.
+To continue a run, start it again with the same folder. Every setting of
+`training.engine.config.MetaConfig` is a flag; `training.runs.folder` describes
+the files in the folder. With --strategy=parameter_server, each process of a
+cluster runs this program; --local_workers=N starts a cluster on this machine.
 """
 
 import dataclasses
@@ -84,7 +84,7 @@ CORES = flags.DEFINE_integer("cores", 1, "To use; 0 uses all.", lower_bound=0)
 
 
 def define_settings():
-    """A flag for every field of `MetaConfig`; None is the default."""
+    """Defines a flag for every field of `MetaConfig`; defaults are None."""
     kinds = {
         int: flags.DEFINE_integer,
         float: flags.DEFINE_float,
@@ -97,7 +97,7 @@ def define_settings():
 
 
 def refuse_old_names():
-    """Flags of earlier versions: an error names those of now."""
+    """Makes flags of earlier versions errors that name the present ones."""
     for old, new in old_names.SETTINGS.items():
         flags.DEFINE_string(old, None, f"Is --{new} now.")
         flags.register_validator(
@@ -110,10 +110,10 @@ refuse_old_names()
 
 
 def selected(rows: tuple) -> tuple:
-    """The rows that --rows leaves, with weights that sum to 1.
+    """The rows that --rows selects, with weights that sum to 1.
 
     Raises:
-        app.UsageError: no such row.
+        app.UsageError: --rows is empty or names an unknown row.
     """
     if ROWS.value is None:
         return rows
@@ -130,7 +130,7 @@ def selected(rows: tuple) -> tuple:
 
 
 def given_settings() -> dict:
-    """The settings that flags name."""
+    """The settings that are given as flags."""
     return {
         field.name: flags.FLAGS[field.name].value
         for field in dataclasses.fields(MetaConfig)
@@ -139,14 +139,14 @@ def given_settings() -> dict:
 
 
 def prepared(make, how=None) -> tuple[RunFolder, "local.Run"]:
-    """The folder, and the run, new or where it stopped.
+    """The folder and the run, new or restored from its last checkpoint.
 
     Args:
-        make: the run of a rule, rows and settings.
+        make: function of a rule, rows and settings that returns a run.
         how: see `RunFolder.prepare`.
 
     Raises:
-        app.UsageError: flags, or files in the folder, that do not fit.
+        app.UsageError: flags or files in the folder do not fit the run.
     """
     path = pathlib.Path(TRAIN_DIR.value)
     start = pathlib.Path(START.value) if START.value else None
@@ -162,7 +162,7 @@ def prepared(make, how=None) -> tuple[RunFolder, "local.Run"]:
 
 
 def schedule() -> loop.Schedule:
-    """When the run saves, evaluates and ends, by the flags."""
+    """When the run saves, evaluates and ends, according to the flags."""
     return loop.Schedule(
         MAX_SECONDS.value,
         MAX_ITERATIONS.value,
@@ -172,7 +172,7 @@ def schedule() -> loop.Schedule:
 
 
 def until_a_signal() -> list:
-    """A list that is no longer empty once SIGTERM or SIGINT has come."""
+    """A list that stays empty until SIGTERM or SIGINT arrives."""
     came = []
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: came.append(True))
@@ -208,7 +208,7 @@ def train_here():
 
 
 def train_in_cluster():
-    """Does this process's part in a cluster."""
+    """Runs this process's part of a cluster."""
     from training.distributed import chief, cluster, launch, server
     from training.distributed.run import AsynchronousRun
 
@@ -240,12 +240,12 @@ def train_in_cluster():
             "at its last checkpoint.", error.message.splitlines()[0],
         )  # fmt: skip
         cluster.leave(cluster.AGAIN)
-    # Servers stay; whoever started them ends them.
+    # The servers keep running; whoever started them ends them.
     cluster.leave(0)
 
 
 def main(argv):
-    """Meta-trains, or does this process's part of it."""
+    """Meta-trains, or runs this process's part of it."""
     if len(argv) > 1:
         raise app.UsageError(f"Only flags are taken. Received: {argv[1:]}")
     if LOCAL_WORKERS.value:

@@ -1,9 +1,9 @@
 """`python -m training.model_card --train_dir=DIR --name=NAME --out=FOLDER`.
 
-Makes of a run what is shipped: `NAME.npz`, weights with their provenance;
-`NAME.png`, the meta-loss; `NAME_step_lengths.png`; `NAME.md`, the model card;
-and, in `--run_out`, `NAME-run.npz`, the small checkpoint from which the run can
-go on elsewhere.
+Turns a run into the files that are shipped: `NAME.npz`, weights with their
+provenance; `NAME.png`, the meta-loss; `NAME_step_lengths.png`; `NAME.md`, the
+model card; and, in `--run_out`, `NAME-run.npz`, the small checkpoint from which
+the run can be continued elsewhere.
 """
 
 import csv
@@ -53,7 +53,7 @@ def provenance(arrays: dict, info: dict) -> dict:
 
 
 def commands(stages: list) -> list[str]:
-    """What was run, stage after stage."""
+    """The commands that were run, stage by stage."""
     lines = []
     for stage in stages:
         flags_ = [f"--{k}={v}" for k, v in stage["settings"].items()]
@@ -137,8 +137,8 @@ def plot(folder: pathlib.Path, path: pathlib.Path):
 def plot_step_lengths(folder: pathlib.Path, path: pathlib.Path):
     """Log step lengths of every row: quantiles over instances, in panels.
 
-    Steps that die, or grow without end, show here first. Curves of runs that
-    did not record quantiles have their means alone.
+    Steps that vanish, or grow without bound, show here first. Runs that did
+    not record quantiles are drawn with their means only.
     """
     matplotlib.use("Agg")
     from matplotlib import pyplot
@@ -176,7 +176,7 @@ def plot_step_lengths(folder: pathlib.Path, path: pathlib.Path):
 
 
 def _held_out(path: pathlib.Path) -> dict:
-    """Row to (meta-iteration, log loss less Adam's); of a run without, {}."""
+    """Row to (meta-iteration, log loss minus Adam's); {} without the file."""
     held = {}
     if not path.exists():
         return held
@@ -195,10 +195,10 @@ def card(
 
     Args:
         name: name of the weights.
-        facts: their `provenance`.
-        rule: their config.
-        evaluations: texts that are quoted as they are.
-        notes: Markdown that the card ends with.
+        facts: `provenance` of the weights.
+        rule: config of their rule.
+        evaluations: texts that are quoted verbatim.
+        notes: Markdown texts for the end of the card.
     """
     lines = [
         f"# Weights `{name}`",

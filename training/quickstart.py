@@ -31,7 +31,7 @@ EPOCHS = flags.DEFINE_integer(
 SEEDS = flags.DEFINE_integer("seeds", 3, "Runs of each.", lower_bound=1)
 BATCH = flags.DEFINE_integer("batch", 64, "Minibatch size.", lower_bound=1)
 
-# The rivals' rates are the paper's, section 5.1, not tuned for this problem.
+# The rivals' rates are those of the paper (section 5.1), not tuned here.
 OPTIMIZERS = {
     "HierarchicalRNN": lambda: HierarchicalRNN(),
     "Adam 2e-3": lambda: keras.optimizers.Adam(2e-3),
@@ -42,10 +42,10 @@ OPTIMIZERS = {
 class Curve(NamedTuple):
     """One run."""
 
-    loss: list  # at every step, of its minibatch
-    final_loss: float  # of the whole training set, after the run
-    accuracy: float  # of the validation set, after the run
-    milliseconds: float  # a step, without the first epoch (compilation)
+    loss: list  # of the minibatch, at every step
+    final_loss: float  # on the whole training set, after the run
+    accuracy: float  # on the validation set, after the run
+    milliseconds: float  # per step, without the first epoch (compilation)
 
 
 class _Steps(keras.callbacks.Callback):

@@ -7,9 +7,9 @@
     batches = iter(replicas.distribute(strategy, examples, batch_size=256))
     logs = loop.train(batches, steps=100)
 
-The same steps whatever the strategy: one device with the same global batch
-goes the same way. On several machines each runs the same program, with its own
-`TF_CONFIG`, and all call the same methods in the same order.
+The steps do not depend on the strategy: one device with the same global batch
+takes the same ones. On several machines, each runs the same program with its
+own `TF_CONFIG`, and all call the same methods in the same order.
 """
 
 import contextlib
@@ -24,7 +24,7 @@ STRATEGIES = ("auto", "one_device", "mirrored", "multi_worker")
 
 
 def make_strategy(name: str = "auto") -> tf.distribute.Strategy:
-    """A strategy, at the start of a program.
+    """Makes a strategy; to be called at the start of a program.
 
     Args:
         name: "one_device"; "mirrored": all GPUs of this machine, or all its
@@ -36,8 +36,8 @@ def make_strategy(name: str = "auto") -> tf.distribute.Strategy:
     """
     workers = _check(name)
     if name == "multi_worker" or (name == "auto" and workers > 1):
-        # Few cores mean few threads by default, and all of them may wait for
-        # other workers, for ever.
+        # With few cores there are few threads by default, and all of them may
+        # block, waiting for other workers for ever.
         if tf.config.threading.get_inter_op_parallelism_threads() == 0:
             tf.config.threading.set_inter_op_parallelism_threads(
                 max(os.cpu_count() or 1, workers + 2)
@@ -51,9 +51,9 @@ def make_strategy(name: str = "auto") -> tf.distribute.Strategy:
 
 
 def count(name: str = "auto") -> int:
-    """How many replicas `make_strategy` would give; waits for no machine.
+    """How many replicas `make_strategy` would give, without waiting for any.
 
-    Other machines are taken to have as many GPUs as this one.
+    Other machines are assumed to have as many GPUs as this one.
 
     Raises:
         ValueError: as `make_strategy`.
@@ -68,7 +68,7 @@ def count(name: str = "auto") -> int:
 
 
 def _check(name: str) -> int:
-    """The number of workers; refuses what there is not."""
+    """The number of workers; refuses a strategy that is not available."""
     if name not in STRATEGIES:
         raise ValueError(
             f"Argument `name` must be one of {STRATEGIES}. Received: "
@@ -109,10 +109,10 @@ def distribute(
 
     Args:
         strategy: strategy of the replicas.
-        examples: a data set of single examples, the same on every machine,
-            which then takes each n-th; or a function from a
-            `tf.distribute.InputContext` to this machine's own examples, where
-            reading those of the others would cost too much.
+        examples: a data set of single examples, the same on every machine, of
+            which each takes every n-th; or a function of a
+            `tf.distribute.InputContext` that returns this machine's own
+            examples, if reading those of the others would cost too much.
         batch_size: size of the global batch, over all replicas.
         drop_remainder: whether to leave out a last, smaller batch.
 
@@ -136,7 +136,7 @@ def distribute(
 
 
 def check_batch_size(strategy: tf.distribute.Strategy, batch_size: int):
-    """Whether replicas can share a batch evenly.
+    """Checks that the replicas can share a batch evenly.
 
     Raises:
         ValueError: they cannot.
@@ -152,16 +152,17 @@ def check_batch_size(strategy: tf.distribute.Strategy, batch_size: int):
 class Loop:
     """Trains and evaluates a model under a strategy.
 
-    The gradient is that of the mean loss over the global batch (of a last,
-    smaller batch, too). Keras's `fit` does the same where it works.
+    The gradient is that of the mean loss over the global batch (also for a
+    last, smaller batch). Keras's `fit` does the same where it works.
 
     Args:
         strategy: made by `make_strategy`, or any that the optimizer takes.
         model: made in the strategy's scope, with one output.
-        optimizer: likewise; `HierarchicalRNN`, any other one of Keras, or a
+        optimizer: likewise; `HierarchicalRNN`, any other Keras optimizer, or a
             `LossScaleOptimizer` around it.
-        loss: function of labels and predictions (in float32) to a loss for
-            each example, as `keras.losses.sparse_categorical_crossentropy` is.
+        loss: function of labels and predictions (in float32) that returns a
+            loss for each example, such as
+            `keras.losses.sparse_categorical_crossentropy`.
         metrics: Keras metrics of labels and predictions, made in the scope.
     """
 
@@ -178,11 +179,11 @@ class Loop:
         self._evaluate = tf.function(self._on_replicas(self.evaluate_step))
 
     def train(self, batches: Iterator, steps: int) -> dict[str, float]:
-        """Takes some steps.
+        """Takes a number of steps.
 
         Args:
             batches: an iterator over `distribute`'s batches.
-            steps: how many.
+            steps: number of steps.
 
         Returns:
             The mean loss and the metrics over these steps.
@@ -261,7 +262,7 @@ def _share_overflow(replica, grads: list) -> list:
     """Gradients that are finite on all replicas, or on none.
 
     Keras's `LossScaleOptimizer` looks at the first replica's gradients of each
-    machine. Where machines disagreed on whether to take the step, one would
+    machine. If machines disagreed on whether to take the step, one would
     wait for the other for ever.
     """
     grads = [None if g is None else tf.convert_to_tensor(g) for g in grads]

@@ -1,1 +1,1 @@
-"""What all of `training` uses, and what knows nothing of it."""
+"""Helpers that all of `training` uses and that do not depend on it."""

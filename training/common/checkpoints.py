@@ -1,7 +1,7 @@
-"""Checkpoints of a run: files that are whole or not there.
+"""Checkpoints of a run, written atomically.
 
-A checkpoint is an `.npz` of named arrays with a JSON text: no pickle, readable
-everywhere.
+A checkpoint is an `.npz` of named arrays with a JSON text; it contains no
+pickle and can be read everywhere.
 """
 
 import io
@@ -19,17 +19,17 @@ _NAME = re.compile(r"checkpoint-(\d+)\.npz")
 
 
 def write(path, arrays: dict, info: dict):
-    """Writes named arrays and JSON-able `info`, all or nothing."""
+    """Writes named arrays and JSON-serializable `info`, atomically."""
     with files.replacing(path) as file:
         np.savez(file, **arrays, info=np.array(json.dumps(info)))
 
 
 def read(path) -> tuple[dict, dict]:
-    """Arrays and info, by the names that they have now.
+    """Reads arrays and info, under their present names.
 
     Raises:
-        ValueError: not a checkpoint, or a damaged one.
-        OSError: it cannot be read.
+        ValueError: the file is not a checkpoint, or is damaged.
+        OSError: the file cannot be read.
     """
     content = io.BytesIO(pathlib.Path(path).read_bytes())
     try:

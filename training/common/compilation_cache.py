@@ -1,12 +1,13 @@
-"""XLA's programs, kept for the next start of a program that asks for it.
+"""A persistent cache of XLA's programs, for programs that enable it.
 
 TensorFlow reads the folder from the environment once: when it computes for the
 first time, or when `absl.app.run` begins. So a program that wants the cache
 calls `enable` before that, and its modules compute nothing while they are
 imported.
 
-`HRNN_OPT_CACHE` names the folder; empty, nothing is kept. What has not been
-read for a month goes at the next start: every edit of the sources leaves some.
+`HRNN_OPT_CACHE` names the folder; if it is empty, nothing is kept. Entries that
+have not been read for a month are removed at the next start, since every edit
+of the sources leaves unused ones.
 """
 
 import os
@@ -14,10 +15,10 @@ import pathlib
 import time
 
 UNUSED = 30 * 24 * 3600
-"""Seconds."""
+"""Seconds after which an unused entry is removed."""
 
 OURS = "xla_compile_cache__*.pb"
-"""The folder may hold other things, too."""
+"""Files of the cache; the folder may hold others, too."""
 
 
 def forget_unused(folder: pathlib.Path):
@@ -27,8 +28,8 @@ def forget_unused(folder: pathlib.Path):
         try:
             found = path.stat()
         except FileNotFoundError:
-            continue  # Another process has just done so.
-        # Some file systems do not note when a file is read.
+            continue  # Another process has just removed it.
+        # Some file systems do not record when a file is read.
         if max(found.st_atime, found.st_mtime) < earliest:
             path.unlink(missing_ok=True)
 
@@ -36,8 +37,8 @@ def forget_unused(folder: pathlib.Path):
 def enable():
     """Keeps what XLA compiles from now on, in this process and its children.
 
-    A folder that `TF_XLA_FLAGS` names already stays the one. Once TensorFlow
-    has read it, the call has no effect.
+    A folder that `TF_XLA_FLAGS` already names takes precedence. Once TensorFlow
+    has read that variable, the call has no effect.
     """
     folder = os.environ.get("HRNN_OPT_CACHE", "~/.cache/hrnn_opt/xla")
     given = os.environ.get("TF_XLA_FLAGS", "")

@@ -1,7 +1,7 @@
-"""Files that are whole or as they were, whenever a program ends.
+"""Atomic writing: a file is replaced as a whole or not at all.
 
-`hrnn_opt.weights` does the same in its own words, since it imports nothing of
-this package.
+`hrnn_opt.weights` has an implementation of its own, since it imports nothing
+from this package.
 """
 
 import contextlib
@@ -13,13 +13,13 @@ from typing import BinaryIO
 
 @contextlib.contextmanager
 def replacing(path) -> Iterator[BinaryIO]:
-    """A file to write into, which takes the place of `path` at the end.
+    """A file to write into, which replaces `path` at the end.
 
-    It is written beside its place, brought to the disk and moved. After an
-    error nothing has changed. Folders above it are made.
+    It is a temporary file beside `path` that is flushed to the disk and then
+    renamed. After an error nothing has changed. Parent folders are made.
 
     Args:
-        path: the file that is replaced, or made.
+        path: the file to replace or to make.
     """
     path = pathlib.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)

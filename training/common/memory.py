@@ -8,7 +8,7 @@ import sys
 class Peak:
     """`with Peak() as peak: work()`, then `peak.megabytes`.
 
-    How far the process's resident memory rose above what it was at the start.
+    How far the process's resident memory rose above its value at the start.
     On Linux the high-water mark is reset first; elsewhere it may hide a rise
     that stays below an earlier one.
     """
@@ -26,9 +26,9 @@ class Peak:
 
 
 def fill_free_memory() -> list:
-    """Arrays that take up what TensorFlow keeps of freed memory.
+    """Arrays that fill the freed memory that TensorFlow keeps.
 
-    While they live, whatever is allocated raises the resident memory. Without
+    While they live, every allocation raises the resident memory. Without
     /proc nothing is filled, and a `Peak` may be too low.
     """
     import tensorflow as tf  # Other backends measure without it.

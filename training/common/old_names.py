@@ -1,8 +1,8 @@
-"""Names of earlier versions, where a record of one is read.
+"""Names of earlier versions, for reading their records.
 
-Runs go on for weeks and their files are kept. A setting, or an array of a
-checkpoint, that has been renamed since is read under the name it has now. All
-that reads a record of an earlier version reads it through here.
+Runs last for weeks and their files are kept. A setting, or an array of a
+checkpoint, that has been renamed since is read under its present name. All code
+that reads records of earlier versions does so through this module.
 """
 
 SETTINGS = {
@@ -14,16 +14,16 @@ SETTINGS = {
 """Settings of meta-training, and flags, by their old names."""
 
 ARRAYS = {"tallies/": "counters/"}
-"""Beginnings of the names of a checkpoint's arrays."""
+"""Prefixes of the names of a checkpoint's arrays, old to new."""
 
 
 def settings(values: dict) -> dict:
-    """Settings by the names that they have now."""
+    """Settings under their present names."""
     return {SETTINGS.get(name, name): value for name, value in values.items()}
 
 
 def arrays(values: dict) -> dict:
-    """A checkpoint's arrays by the names that they have now."""
+    """A checkpoint's arrays under their present names."""
     renamed = {}
     for name, value in values.items():
         for old, new in ARRAYS.items():
@@ -34,7 +34,7 @@ def arrays(values: dict) -> dict:
 
 
 def info(values: dict) -> dict:
-    """What stands beside a checkpoint's arrays, with settings as of now."""
+    """A checkpoint's info, with settings under their present names."""
     renamed = dict(values)
     if "config" in values:
         renamed["config"] = settings(values["config"])

@@ -1,6 +1,7 @@
-"""What a comparison leaves: a picture, a CSV, and its numbers as JSON.
+"""The output of a comparison: a picture, a CSV, and its numbers as JSON.
 
-Whoever interrupts a program finds the old file or the new one.
+Files are replaced atomically, so that an interrupted program leaves the old
+file or the new one.
 """
 
 import csv
@@ -16,7 +17,7 @@ from training.common.palette import style
 
 
 def write_csv(path: pathlib.Path, header: list, rows):
-    """One line a row; floats with six digits."""
+    """Writes a line for each row; floats have six digits."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(header)
@@ -28,7 +29,7 @@ def write_csv(path: pathlib.Path, header: list, rows):
 
 
 def write_json(path: pathlib.Path, numbers: dict):
-    """The figure's numbers, for the results page."""
+    """Writes the figure's numbers, for the results page."""
     files.write(path, json.dumps(numbers, indent=1, allow_nan=False) + "\n")
 
 
@@ -54,13 +55,13 @@ def save(figure: Figure, path: pathlib.Path, dpi: int = 110):
 
 
 def draw_range(axes, x, values, label: str, k: int):
-    """Median over seeds and the range of all, against x.
+    """Draws the median and the range over seeds, against x.
 
     Args:
-        axes: to draw into.
-        x: [points].
-        values: [seeds, points]; what is not finite is left out.
-        label: label of the legend.
+        axes: axes to draw into.
+        x: abscissas, [points].
+        values: ordinates, [seeds, points]; gaps where they are not finite.
+        label: label in the legend.
         k: see `training.common.palette.style`.
     """
     values = np.asarray(values, float)

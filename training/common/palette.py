@@ -1,15 +1,15 @@
-"""How curves are told apart, in all pictures alike."""
+"""Colours and line styles of curves, the same in all pictures."""
 
 COLOURS = (
     "#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9",
     "#000000", "#999933",
 )  # fmt: skip
-"""Okabe and Ito's colours, which everyone can tell apart, and one more."""
+"""Okabe and Ito's palette, safe for the colour-blind, and one more colour."""
 
 LINES = (
     "-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1)), (0, (1, 1)),
 )  # fmt: skip
-"""Styles of Matplotlib, for those who see no colours."""
+"""Matplotlib's line styles, for readers who cannot see colours."""
 
 
 def style(k: int) -> dict:

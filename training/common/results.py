@@ -1,8 +1,9 @@
-"""Results of long comparisons, kept as they come.
+"""Results of long comparisons, stored as they arrive.
 
-A CSV file, one line a finished job: a comparison that was interrupted, or one
-with other weights against the same rivals, goes on with what is missing. A last
-line that was cut off, by a full disk or a lost machine, is dropped.
+They are kept in a CSV file with a line for each finished job: a comparison that
+was interrupted, or one of other weights with the same rivals, only runs what is
+missing. A last line that was cut off, by a full disk or a lost machine, is
+dropped.
 """
 
 import csv
@@ -10,11 +11,11 @@ import pathlib
 
 
 class Results:
-    """What jobs gave, by their keys.
+    """Results of jobs, by key.
 
     Args:
-        path: the file, made when the first result comes; None keeps nothing
-            beyond the process.
+        path: the file, made with the first result; None keeps results in
+            memory only.
 
     Raises:
         ValueError: a line of the file is not a key and numbers.
@@ -38,7 +39,7 @@ class Results:
                     ) from error
 
     def _drop_unfinished(self):
-        """A number may be cut off where it still is one."""
+        """Drops a last line without an end, where a number may be cut short."""
         content = self._path.read_bytes()
         whole = content.rfind(b"\n") + 1
         if whole < len(content):

@@ -1,8 +1,8 @@
-"""Tables for people to read."""
+"""Tables in plain text."""
 
 
 def table(header: list, rows: list[list]) -> str:
-    """Columns aligned: the first to the left, the others to the right."""
+    """A table with its first column aligned left and the others right."""
     cells = [[str(cell) for cell in row] for row in [header, *rows]]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     lines = [

@@ -17,7 +17,7 @@ from training.runs.folder import RunFolder
 from training.runs.loop import Schedule
 
 LINE_SECONDS = 10.0
-"""Between two lines of `cluster.csv`."""
+"""Seconds between two lines of `cluster.csv`."""
 
 COLUMNS = ("staleness", "late", "compute_s", "waiting_s")
 """Columns of `meta_train.csv`, besides those of one machine."""
@@ -30,11 +30,11 @@ def train(
     schedule: Schedule,
     stopped: Callable[[], bool],
 ):
-    """Meta-trains until the time is up or a signal comes; prints JSON.
+    """Meta-trains until the time is up or a signal arrives; prints JSON.
 
     Args:
         folder: folder of the run, prepared.
-        run: restored.
+        run: the run, restored.
         found: the cluster's resolver.
         schedule: when the run saves, evaluates and ends; iterations are
             unrolls, seconds are counted from the first update on.
@@ -74,7 +74,7 @@ def train(
 
 
 def _write(log, finished, inner_steps: int) -> int:
-    """The unrolls' lines; returns the number after the last of them."""
+    """Writes the unrolls' lines; returns the number after the last of them."""
     unrolls, outcome = finished.unrolls, finished.unrolls.outcome
     if not len(unrolls.seconds):
         return 0
@@ -98,4 +98,4 @@ LOST = (
     tf.errors.CancelledError,
     tf.errors.DeadlineExceededError,
 )
-"""What comes of a lost parameter server: another start helps."""
+"""Errors after the loss of the parameter server: a restart helps."""

@@ -1,4 +1,4 @@
-"""Who is who in a cluster, and whether all of it is there."""
+"""The tasks of a cluster, and checks that all of them are there."""
 
 import contextlib
 import json
@@ -19,18 +19,19 @@ from hrnn_opt.version import __version__
 JOBS = ("chief", "ps", "worker")
 
 AGAIN = 75
-"""Exit status of a chief that another start can help (EX_TEMPFAIL)."""
+"""Exit status of a chief that should be started again (EX_TEMPFAIL)."""
 
 
 class ClusterError(Exception):
-    """The cluster cannot work as it is described, or as it is found."""
+    """The cluster cannot work as described, or as found."""
 
 
 def resolver(cluster_spec: str | None, job_name: str | None, task_index: int):
     """The cluster, and this process's place in it.
 
-    From the arguments, else `TF_CONFIG`, else Slurm's environment, where the
-    first two tasks are the chief and the parameter server.
+    They come from the arguments, else from `TF_CONFIG`, else from Slurm's
+    environment, where the first two tasks are the chief and the parameter
+    server.
 
     Args:
         cluster_spec: JSON of job name to addresses, or the path of such a file.
@@ -38,7 +39,7 @@ def resolver(cluster_spec: str | None, job_name: str | None, task_index: int):
         task_index: number of this process in its job.
 
     Raises:
-        ClusterError: there is no description, or it is not whole.
+        ClusterError: there is no description, or it is incomplete.
     """
     if cluster_spec:
         found = _given(cluster_spec, job_name, task_index)
@@ -109,7 +110,7 @@ def check(found):
     """Checks that every job has a task, and this process is one of them.
 
     Raises:
-        ClusterError: one does not, or it is not.
+        ClusterError: a job has none, or this process is not one of them.
     """
     jobs = found.cluster_spec().as_dict()
     missing = [job for job in JOBS if not jobs.get(job)]
@@ -137,7 +138,7 @@ def tasks(found) -> dict:
 
 
 def listens(address: str, seconds: float = 1.0) -> bool:
-    """Whether somebody answers at "host:port"."""
+    """Whether a server answers at "host:port"."""
     host, _, port = address.rpartition(":")
     try:
         socket.create_connection((host, int(port)), seconds).close()
@@ -150,7 +151,7 @@ def await_servers(found, seconds: float):
     """Waits until all servers listen.
 
     Raises:
-        ClusterError: some do not within `seconds`.
+        ClusterError: some do not listen within `seconds`.
     """
     end, missing = time.monotonic() + seconds, tasks(found)
     while True:
@@ -171,7 +172,7 @@ def await_servers(found, seconds: float):
 
 
 def card_path(job: str, index: int, address: str) -> pathlib.Path:
-    """Where a server says what it runs: a file of its own machine.
+    """The file on a server's own machine in which it states its versions.
 
     The chief reads it through TensorFlow, on the server's device.
     """
@@ -181,7 +182,7 @@ def card_path(job: str, index: int, address: str) -> pathlib.Path:
 
 
 def versions() -> dict:
-    """What all processes of a cluster have in common."""
+    """The versions that all processes of a cluster must share."""
     return {
         "hrnn_opt": __version__,
         "rule": RULE_VERSION,
@@ -190,10 +191,10 @@ def versions() -> dict:
 
 
 def check_versions(found):
-    """Checks that all servers run what this process runs.
+    """Checks that all servers run the same versions as this process.
 
     Raises:
-        ClusterError: one runs something else.
+        ClusterError: one runs another version, or another program.
     """
     wanted = versions()
     for (job, index), address in tasks(found).items():
@@ -214,8 +215,8 @@ def check_versions(found):
 def deadline(seconds: float, what: str):
     """Ends the process if what is inside takes longer.
 
-    TensorFlow waits for ever for a server that answers and says nothing, inside
-    calls that nothing else can end.
+    TensorFlow waits for ever for a server that accepts connections but does not
+    respond, inside calls that nothing else can end.
     """
 
     def give_up():
@@ -240,13 +241,13 @@ def connect(
 
     Args:
         found: the cluster's resolver.
-        patience: seconds until a server that is missing, or does not answer,
-            is an error.
+        patience: seconds after which a server that is missing, or does not
+            answer, is an error.
 
     Raises:
-        ClusterError: a server is missing, or runs something else.
+        ClusterError: a server is missing, or runs other versions.
     """
-    # A call to a dead worker fails, instead of waiting for it.
+    # Calls to a dead worker fail instead of waiting for it.
     os.environ["GRPC_FAIL_FAST"] = "use_caller"
     await_servers(found, patience)
     with deadline(patience, "Connecting to the cluster"):
@@ -257,7 +258,7 @@ def connect(
 
 
 def inter_op_threads(found) -> int:
-    """More than workers: on few cores a cluster with fewer threads hangs."""
+    """More threads than workers: with fewer, on few cores, a cluster hangs."""
     return len(found.cluster_spec().task_indices("worker")) + 4
 
 

@@ -1,4 +1,4 @@
-"""The whole cluster in one CSV and in TensorBoard."""
+"""The log of the whole cluster, in one CSV and in TensorBoard."""
 
 import concurrent.futures
 import csv
@@ -17,14 +17,14 @@ HEADER = (
 
 
 class ClusterLog:
-    """Rates between two lines, and counts so far.
+    """Logs the rates since the last line, and the counts so far.
 
     `coordination` is the share of the workers' time in which they did not
-    compute: reading, writing, waiting for work, and being away.
+    compute: reading, writing, waiting for work, and being absent.
 
     Args:
         folder: folder of the run; lines are added to `cluster.csv`.
-        run: what is seen, an `AsynchronousRun` that was just pulled.
+        run: the run, an `AsynchronousRun` that was just pulled.
         addresses: addresses of the workers.
         seconds: time that the run has taken so far.
     """
@@ -61,7 +61,7 @@ class ClusterLog:
         }
 
     def alive(self) -> int:
-        """Workers that answer."""
+        """The number of workers that answer."""
         with concurrent.futures.ThreadPoolExecutor(32) as executor:
             return sum(executor.map(listens, self._addresses))
 

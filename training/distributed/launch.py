@@ -19,10 +19,10 @@ ENVIRONMENT = "HRNN_OPT_LAUNCHED"
 """Set in processes whose standard input ends when their launcher does."""
 
 HASTY = 10.0
-"""Seconds: what ends sooner was not able to start."""
+"""Seconds; a process that ends sooner was not able to start."""
 
 ATTEMPTS = 3
-"""Hasty ends in a row after which a server is given up."""
+"""Hasty ends in a row after which a process is given up."""
 
 
 class Task:
@@ -30,10 +30,10 @@ class Task:
 
     Args:
         job: job of the cluster.
-        index: in its job.
-        spec: the cluster: job to addresses.
+        index: number of the process in its job.
+        spec: the cluster, job to addresses.
         flags: flags of the program.
-        log: file that a server writes to; None is where this process writes.
+        log: file for its output; None for the output of this process.
     """
 
     def __init__(self, job, index, spec, flags, log: pathlib.Path | None):
@@ -66,20 +66,20 @@ class Task:
                 output.close()
 
     def given_up(self) -> bool:
-        """Whether it ended too soon, too often; call it once for each end."""
+        """Whether it keeps failing to start; to be called once for each end."""
         hasty = time.monotonic() - self._begun < HASTY
         self._hasty = self._hasty + 1 if hasty else 0
         return self._hasty >= ATTEMPTS
 
     def end(self):
-        """Kills it, if it lives."""
+        """Kills the process if it is running."""
         if self.process and self.process.poll() is None:
             self.process.kill()
             self.process.wait()
 
 
 def end_with_launcher():
-    """Ends this process when its launcher is gone, whatever ended that."""
+    """Ends this process when its launcher has ended, for whatever reason."""
     if ENVIRONMENT not in os.environ:
         return
 
@@ -91,7 +91,7 @@ def end_with_launcher():
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports of this machine that nobody listens on."""
+    """Free ports of this machine."""
     sockets = [socket.create_server(("localhost", 0)) for _ in range(count)]
     ports = [one.getsockname()[1] for one in sockets]
     for one in sockets:
@@ -100,7 +100,7 @@ def free_ports(count: int) -> list[int]:
 
 
 def flags_of_tasks(argv: list[str]) -> list[str]:
-    """The launcher's flags for its processes."""
+    """The flags for the launcher's processes, from its own."""
     kept, skip = [], False
     for flag in argv:
         if skip:
@@ -121,7 +121,7 @@ def cluster_here(
     """A cluster's addresses on this machine, and its servers, not started.
 
     Args:
-        workers: how many.
+        workers: number of workers.
         flags: flags of `training.meta_train`.
         logs: folder that servers log to.
     """
@@ -138,11 +138,11 @@ def cluster_here(
 def run(workers: int, argv: list[str], folder: pathlib.Path) -> int:
     """Runs chief, parameter server and workers until the chief is done.
 
-    A process that dies is started again: a worker with no loss, chief and
-    parameter server at the last checkpoint.
+    A process that dies is started again: a worker without loss, the chief and
+    the parameter server from the last checkpoint.
 
     Args:
-        workers: how many.
+        workers: number of workers.
         argv: flags of the program, with those of the launcher.
         folder: folder of the run; servers log to `logs` in it.
 
@@ -165,7 +165,7 @@ def run(workers: int, argv: list[str], folder: pathlib.Path) -> int:
 
 
 def _watch(chief: Task, servers: list[Task], stop: list, folder) -> int:
-    """Until the chief is done, or cannot be."""
+    """Watches the processes until the chief is done or one is given up."""
     told, reached = False, -1
     while True:
         time.sleep(0.1)
@@ -176,7 +176,7 @@ def _watch(chief: Task, servers: list[Task], stop: list, folder) -> int:
         if status is not None:
             if told or (status >= 0 and status != AGAIN):
                 return max(status, 0)
-            # What counts as getting on is a new checkpoint.
+            # Only a new checkpoint counts as progress.
             newest = max((n for n, _ in checkpoints.numbered(folder)),
                          default=0)  # fmt: skip
             if newest == reached and chief.given_up():

@@ -12,24 +12,23 @@ from training.engine.meta_step import NO_LIMIT, MetaStatistics, MetaStep
 
 
 class Unrolls(NamedTuple):
-    """What happened in the unrolls of one meta-iteration; arrays [unrolls]."""
+    """The results of one meta-iteration's unrolls; arrays [unrolls]."""
 
     statistics: MetaStatistics
     outcome: Outcome
-    seconds: np.ndarray  # of computing
-    waiting: np.ndarray  # seconds of reading and writing
+    seconds: np.ndarray  # time of computing
+    waiting: np.ndarray  # time of reading and writing
 
 
 class MetaIteration:
     """Draws B instances of a family and runs all their unrolls.
 
-    After each unroll the meta-parameters are updated, where they lie. The
-    length of the meta-iteration is that of section 4.4: one number for all
-    instances.
+    After each unroll the meta-parameters are updated where they are stored. The
+    number of unrolls is that of section 4.4, one number for all instances.
 
     Args:
-        step: step of the family.
-        parameters: what is trained.
+        step: meta-step of the family.
+        parameters: meta-parameters that are trained.
     """
 
     def __init__(self, step: MetaStep, parameters: ServedParameters):
@@ -44,14 +43,14 @@ class MetaIteration:
         )
 
     def _run(self, seed, slot, number, limit):
-        """The closure.
+        """The closure that workers run.
 
         Args:
             seed: seed of everything random in it.
-            slot: its place among those under way, see `ServedParameters`.
+            slot: slot of the meta-iteration, see `ServedParameters`.
             number: number of the meta-iteration.
-            limit: the largest number of unrolls; 0 is one of a single segment,
-                which updates nothing.
+            limit: the largest number of unrolls; 0 means one of a single
+                segment, which updates nothing.
 
         Returns:
             A number for each unroll and each field of `Unrolls`, [unrolls, K].
@@ -74,7 +73,7 @@ class MetaIteration:
                 vector, version = self.parameters.read()
             with tf.control_dependencies([vector]):
                 begun = tf.timestamp()
-            # Inlined calls wait for their data, and are waited for by theirs,
+            # Inlined calls are ordered by the data that they take and return,
             # not by control edges: hence the identities.
             with tf.control_dependencies([begun]):
                 vector = tf.identity(vector)
@@ -106,7 +105,7 @@ class MetaIteration:
 
     @staticmethod
     def unpack(rows: np.ndarray) -> Unrolls:
-        """What the closure's result says."""
+        """The closure's result as a record."""
         columns = list(rows.T)
         count = len(MetaStatistics._fields)
         statistics = MetaStatistics(*columns[:count])
@@ -115,7 +114,7 @@ class MetaIteration:
 
     def warm_up(self, device=None):
         """Compiles everything on a device, and updates nothing."""
-        # They lie here, as a coordinator's arguments do.
+        # They are on this machine, as a coordinator's arguments are.
         arguments = tf.zeros((2,), tf.int32), *map(tf.constant, (0, 0, 0))
         with tf.device(device):
             self.traced(*arguments)

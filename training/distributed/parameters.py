@@ -1,4 +1,4 @@
-"""The meta-parameters on a parameter server, and the one way to move them."""
+"""The meta-parameters on a parameter server, and how they are updated."""
 
 import contextlib
 from typing import Any, NamedTuple
@@ -11,34 +11,34 @@ from training.engine.config import MetaConfig
 from training.engine.meta_optimizer import MetaState
 
 DEVICE = "/job:ps/task:0/device:CPU:0"
-"""Where they lie: 8,000 numbers need no second server."""
+"""The device that stores them: 8,000 numbers need no second server."""
 
 
 DIGIT = 2**16
-"""Integers of up to 31 bits travel as two floats, beside other floats."""
+"""Base in which integers of up to 31 bits become two floats of a message."""
 
 
 class Counters(NamedTuple):
-    """What happened to the updates so far; variables or their values."""
+    """Counts of the updates so far; variables or their values."""
 
     late: Any = 0  # dropped: older than `max_staleness`
     unusable: Any = 0  # dropped: zero or not finite
     repeated: Any = 0  # made again, since the worker that made them died
     staleness: Any = 0  # sum over all
     staleness_max: Any = 0
-    inner_steps: Any = 0  # that the gradients came from
-    seconds: Any = 0.0  # that workers computed for them
+    inner_steps: Any = 0  # behind the gradients
+    seconds: Any = 0.0  # of computing time behind them
 
 
 KINDS = Counters(*[tf.int64] * 6, tf.float64)
 
 
 class Work(NamedTuple):
-    """What an update is the result of."""
+    """The work that an update results from."""
 
-    version: Any  # that was read with the vector
-    slot: Any  # of the meta-iteration
-    number: Any  # of the meta-iteration
+    version: Any  # version that was read with the vector
+    slot: Any  # slot of the meta-iteration
+    number: Any  # number of the meta-iteration
     unroll: Any  # number of the unroll in it
     inner_steps: Any
     seconds: Any  # of computing, float64
@@ -50,22 +50,22 @@ class Outcome(NamedTuple):
 
     iteration: Any  # its number
     staleness: Any  # updates between its worker's reading and its writing
-    late: Any  # whether it was dropped for that
+    late: Any  # whether it was dropped for its staleness
 
 
 class ServedParameters:
-    """Variables of a `MetaState`, and updates that exclude each other.
+    """Variables of a `MetaState`, and updates under a lock.
 
-    An update reads and writes ten variables. One lock around all of it, on the
-    server that holds them, loses nothing and tells each update's staleness
-    exactly; TensorFlow's own locked optimizers lock one variable each. All that
-    an update needs is on the server before it takes the lock, so a worker that
-    dies cannot keep it.
+    An update reads and writes ten variables. With one lock around all of it, on
+    the server that holds them, no update is lost and each one's staleness is
+    known exactly; TensorFlow's own locked optimizers lock each variable by
+    itself. Everything that an update needs is on the server before it takes the
+    lock, so a worker that dies cannot hold it.
 
     Args:
         config: config of the run.
-        state: to start from.
-        slots: meta-iterations that may be under way at a time.
+        state: state to start from.
+        slots: number of meta-iterations that may be under way at a time.
         max_staleness: older updates are dropped; None drops none.
         device: device of the server; None is this machine.
     """
@@ -91,7 +91,7 @@ class ServedParameters:
                     for kind in KINDS
                 )
             )
-            # Of each slot: which meta-iteration, and how far it got.
+            # For each slot: its meta-iteration, and how far that got.
             self._owners = tf.Variable(tf.fill((slots,), -1), trainable=False)
             self._progress = tf.Variable(tf.zeros((slots,), tf.int32),
                                          trainable=False)  # fmt: skip
@@ -118,10 +118,10 @@ class ServedParameters:
         """One update; for use in a graph.
 
         Args:
-            gradient: [M]; zero or not finite moves nothing.
-            work: what it is the result of.
+            gradient: meta-gradient [M]; zero or not finite moves nothing.
+            work: work that it results from.
         """
-        # One message there and one back: each tensor would be one.
+        # One message each way: every tensor would be one of its own.
         seconds = tf.reshape(tf.cast(work.seconds, tf.float32), (1,))
         whole = [tf.cast(x, tf.int32) for x in work._replace(seconds=0)]
         message = tf.concat([gradient, seconds, _digits(whole)], 0)
@@ -189,7 +189,7 @@ class ServedParameters:
             )
 
     def snapshot(self) -> tuple[MetaState, Counters]:
-        """All of it at one moment, between two updates, in NumPy."""
+        """All values at one moment, between two updates, in NumPy."""
         values = [value.numpy() for value in self._snapshot()]
         count = len(MetaState._fields)
         *vectors, iteration, updates = values[:count]
@@ -212,6 +212,6 @@ def _digits(numbers):
 
 
 def _whole(digits) -> list:
-    """The inverse: N integers."""
+    """The inverse of `_digits`: N integers."""
     high, low = tf.split(tf.cast(digits, tf.int32), 2)
     return tf.unstack(DIGIT * high + low)

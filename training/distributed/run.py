@@ -28,14 +28,14 @@ LOST_WORKER = (tf.errors.UnavailableError, tf.errors.AbortedError)
 
 
 class Finished(NamedTuple):
-    """A meta-iteration that was done."""
+    """A finished meta-iteration."""
 
     row: Row
     unrolls: Unrolls
 
 
 class Here:
-    """A coordinator's interface without a cluster: work is done at once."""
+    """A coordinator's interface without a cluster: it does work at once."""
 
     class _Value(NamedTuple):
         value: object
@@ -57,7 +57,7 @@ class AsynchronousRun:
         config: the settings.
         coordinator: a `ClusterCoordinator`; None does all work in this process,
             one meta-iteration after another.
-        workers: that it has.
+        workers: number of its workers.
         max_staleness: see `ServedParameters`.
         limit: the largest number of unrolls of a meta-iteration; for
             measurements.
@@ -111,10 +111,10 @@ class AsynchronousRun:
     def compile(self) -> Iterator[str]:
         """Compiles every row on every worker; yields each row's name.
 
-        First each row on one worker, then on the others: those of one machine
-        load what has been compiled on it. A worker that fails meanwhile
-        compiles later, when it has to. All rows are traced before: by `trace`,
-        if the caller has not done so.
+        Each row is compiled on one worker first, then on the others: those of
+        the same machine load what has been compiled on it. A worker that fails
+        meanwhile compiles later, when it has to. All rows are traced first, if
+        they have not been (see `trace`).
         """
         names = list(self.trace())
         unclaimed, done = iter(names), queue.Queue()
@@ -155,7 +155,7 @@ class AsynchronousRun:
                 yield name
 
     def _scope(self):
-        """Where the coordinator calls functions: elsewhere they are others."""
+        """The scope in which the coordinator calls, and traces, functions."""
         if not self._remote:
             return contextlib.nullcontext()
         return self._coordinator.strategy.scope()
@@ -171,7 +171,7 @@ class AsynchronousRun:
             thread.start()
 
     def _work(self, slot: int):
-        """One meta-iteration after another, until the run stops."""
+        """Hands out one meta-iteration after another until the run stops."""
         while not self._stop.is_set():
             try:
                 # In order, so that one worker does what one process would.
@@ -191,7 +191,7 @@ class AsynchronousRun:
             self._results.put(Finished(row, MetaIteration.unpack(result)))
 
     def results(self, seconds: float) -> Finished | None:
-        """The next meta-iteration that is done, None if there is none in time.
+        """The next finished meta-iteration, or None if there is none in time.
 
         Raises:
             tf.errors.OpError: the parameter server is lost, or a worker has
@@ -216,7 +216,7 @@ class AsynchronousRun:
         return segments * self.config.segment * count
 
     def finish(self) -> Iterator[Finished]:
-        """Hands out nothing more; what comes until all is done."""
+        """Stops handing out work; yields what finishes until all is done."""
         self._stop.set()
         while any(thread.is_alive() for thread in self._threads):
             if found := self.results(0.2):
@@ -226,15 +226,15 @@ class AsynchronousRun:
 
     @property
     def inner_steps(self) -> int:
-        """Inner steps that all updates came from, at the last `pull`."""
+        """Inner steps behind all updates, at the last `pull`."""
         return self.counters.inner_steps
 
     def pull(self):
-        """Brings the state as it is on the server now."""
+        """Fetches the current state from the server."""
         self.state, self.counters = self.parameters.snapshot()
 
     def arrays(self, pool: bool = True) -> dict:
-        """As those of `local.Run`; there is no pool.
+        """The same as those of `local.Run`; there is no pool.
 
         `meta_iterations` counts those of the paper, `iteration` unrolls.
         """
@@ -246,7 +246,7 @@ class AsynchronousRun:
         }
 
     def restore(self, arrays: dict):
-        """The inverse of `arrays`, of this kind of run or of a local one.
+        """The inverse of `arrays`, for this kind of run or a local one.
 
         Raises:
             ValueError: meta-parameters of another size.

@@ -17,13 +17,13 @@ from training.distributed.cluster import (
 
 
 def check_free(address: str):
-    """Checks that nobody listens on the port.
+    """Checks that the port is free.
 
-    gRPC shares a port with whoever allows it: two servers on one would each
-    get a part of the calls.
+    gRPC shares a port with any process that allows it: two servers on one port
+    would each get a part of the calls.
 
     Raises:
-        ClusterError: somebody does.
+        ClusterError: it is not.
     """
     port = int(address.rpartition(":")[2])
     family = socket.AF_INET6 if socket.has_dualstack_ipv6() else socket.AF_INET
@@ -44,10 +44,10 @@ def start(found, cores: int) -> tf.distribute.Server:
 
     Args:
         found: a cluster resolver.
-        cores: to use; 0 uses all.
+        cores: number of cores to use; 0 for all.
 
     Raises:
-        ClusterError: its port is taken, or it cannot be had.
+        ClusterError: its port is taken, or cannot be bound.
     """
     job, index = found.task_type, found.task_id
     address = found.cluster_spec().task_address(job, index)

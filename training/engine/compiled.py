@@ -4,11 +4,11 @@ import tensorflow as tf
 
 
 def keep_graphs_as_traced():
-    """From now on TensorFlow runs this process's graphs without rewriting them.
+    """Makes TensorFlow run this process's graphs without rewriting them.
 
-    For programs whose work is in XLA's, which optimizes by itself: rewriting
-    goes through their bodies, too, takes 2 s of processor time a row at every
-    start, and gains nothing.
+    For programs whose work is in functions that XLA compiles and optimizes
+    itself: rewriting goes through their bodies, too, takes 2 s of processor
+    time a row at every start, and gains nothing.
     """
     tf.config.optimizer.set_experimental_options(
         {"disable_meta_optimizer": True}
@@ -16,15 +16,15 @@ def keep_graphs_as_traced():
 
 
 class Compiled:
-    """A function traced, and compiled if asked, at its first call.
+    """A function that is traced, and optionally compiled, at its first call.
 
-    The name of the program in XLA's cache ends in a counter of the process
-    that every trace and every eager tensor moves on. So a program that wants
-    to find its compilations again traces first, in a fixed order and in one
-    thread, and computes afterwards.
+    The name of a program in XLA's cache ends in a counter of the process that
+    every trace and every eager tensor increments. To find its compilations
+    again, a program therefore traces first, in a fixed order and in one thread,
+    and computes afterwards.
 
-    Later calls go to that one program. Arguments of other shapes are refused,
-    where `tf.function` would compile anew without a word.
+    Later calls run that one program. Arguments of other shapes are refused,
+    where `tf.function` would silently compile anew.
 
     Args:
         function: a function of nests of tensors.
@@ -38,13 +38,13 @@ class Compiled:
         self._program = None
 
     def trace(self, *args):
-        """Traces the function, unless it has been, and computes nothing.
+        """Traces the function if it has not been traced; computes nothing.
 
         Args:
-            args: its arguments, or `tf.TensorSpec`s in their places.
+            args: the function's arguments, or `tf.TensorSpec`s for them.
 
         Returns:
-            The specifications of its results, a nest of `tf.TensorSpec`s.
+            The specifications of the results, a nest of `tf.TensorSpec`s.
         """
         if self._program is None:
             self._program = self._function.get_concrete_function(*args)

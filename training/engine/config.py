@@ -1,4 +1,4 @@
-"""What a meta-training run is made of: one frozen record."""
+"""The settings of a meta-training run, in one frozen record."""
 
 import dataclasses
 import json
@@ -16,7 +16,8 @@ def _setting(default, text: str):
 class MetaConfig:
     """The settings of meta-training (section 4); flags of the same names.
 
-    The paper's values where it has one, else what suits one machine.
+    Defaults are the paper's values where it has them, else values that suit
+    one machine.
 
     Raises:
         ValueError: a number out of range.
@@ -209,7 +210,7 @@ class MetaConfig:
         """How many instances of a family are trained side by side.
 
         A multiple of 4 from 4 to 128: instances are the last axis of every
-        array, where whole vectors are computed at once.
+        array, along which whole vectors are computed at once.
         """
         return min(128, max(4, round(self.work / dimension / 4) * 4))
 
@@ -227,7 +228,7 @@ class MetaConfig:
 
     @classmethod
     def from_json(cls, text: str) -> "MetaConfig":
-        """The inverse of `to_json`, also of earlier versions.
+        """The inverse of `to_json`, also for records of earlier versions.
 
         Raises:
             ValueError: a field that this version does not know.

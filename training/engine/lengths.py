@@ -14,7 +14,7 @@ def exponential(seed, shape, mean):
 
 
 def _extra(seed, shape, mean, config: MetaConfig):
-    """Exp(mean), or always the mean where nothing is heavy-tailed."""
+    """Exp(mean), or always the mean without `heavy_tailed`."""
     if config.heavy_tailed:
         return exponential(seed, shape, mean)
     return tf.fill(shape, tf.cast(mean, tf.float32))
@@ -41,12 +41,12 @@ def unrolls(seed, count: int, mean, config: MetaConfig):
 def shares(steps, total, horizon_discount: float):
     """Weights of the steps' own derivatives in an unroll's meta-gradient.
 
-    1, then falling to 0 over the last `horizon_discount` of the unroll: a
-    shorter step always pays at once where gradients are noisy, and what it
-    costs comes later than the end (short-horizon bias; Wu et al., 2018).
+    They are 1, then fall to 0 over the last `horizon_discount` of the unroll:
+    where gradients are noisy, a shorter step always pays at once, and its cost
+    comes after the end (short-horizon bias; Wu et al., 2018).
 
     Args:
-        steps: their numbers in the unroll.
+        steps: numbers of the steps in the unroll.
         total: number of steps of the unroll.
         horizon_discount: see `MetaConfig`.
     """
@@ -61,8 +61,8 @@ def shares(steps, total, horizon_discount: float):
 def mean_unrolls(config: MetaConfig, iteration):
     """The mean number of unrolls at a meta-iteration, a tensor.
 
-    Differs from the paper: it grows from `first_mean_unrolls`, evenly in its
-    logarithm, over `curriculum` meta-iterations.
+    Unlike in the paper, it grows exponentially from `first_mean_unrolls` to
+    `mean_unrolls` over `curriculum` meta-iterations.
     """
     done = tf.cast(iteration, tf.float32) / config.curriculum
     done = tf.minimum(done, 1.0)

@@ -1,4 +1,4 @@
-"""What moves the meta-parameters: RMSProp (section 4.5) or Adam.
+"""The optimizer of the meta-parameters: RMSProp (section 4.5) or Adam.
 
 Pure functions of tensors: one machine calls them on its state, and a parameter
 server on its variables.
@@ -15,14 +15,14 @@ from training.engine.config import MetaConfig
 
 
 class MetaState(NamedTuple):
-    """The meta-parameters and what their optimizer remembers."""
+    """The meta-parameters and the state of their optimizer."""
 
     vector: Any  # meta-parameters, [M]
-    mean: Any  # of the gradients, [M]
+    mean: Any  # mean of the gradients, [M]
     square: Any  # mean of their squares, [M]
     average: Any  # running average of the vector, [M]
     iteration: Any  # meta-iterations so far
-    updates: Any  # of them, those that moved the vector
+    updates: Any  # those of them that moved the vector
 
 
 def initial(vector: np.ndarray) -> MetaState:
@@ -32,7 +32,7 @@ def initial(vector: np.ndarray) -> MetaState:
 
 
 def rate(config: MetaConfig, iteration):
-    """The meta-learning rate: it falls evenly in its logarithm."""
+    """The meta-learning rate, which decays exponentially to `meta_rate_end`."""
     done = tf.cast(iteration, tf.float64) / config.meta_rate_decay
     done = tf.minimum(done, tf.ones_like(done))
     logs = math.log(config.meta_rate), math.log(config.meta_rate_end)
@@ -42,13 +42,13 @@ def rate(config: MetaConfig, iteration):
 def update(config: MetaConfig, state: MetaState, gradient) -> MetaState:
     """The state after one meta-iteration.
 
-    A gradient of zero, or one whose norm is not finite, means that nothing was
-    usable: the vector stays, and its optimizer's memory, too.
+    A gradient that is zero, or whose norm is not finite, is unusable: the
+    vector and the state of its optimizer stay as they are.
 
     Args:
-        config: which optimizer, and its settings.
+        config: settings, which choose the optimizer.
         state: vectors [M] of float32, counts of int32.
-        gradient: [M].
+        gradient: meta-gradient, [M].
     """
     state = MetaState(*(tf.convert_to_tensor(value) for value in state))
     gradient = tf.cast(gradient, state.vector.dtype)
@@ -70,7 +70,7 @@ def update(config: MetaConfig, state: MetaState, gradient) -> MetaState:
         root = tf.sqrt(_scaled(1 / (1 - 0.999**count), square))
         move = _scaled(step / (1 - 0.9**count), mean) / (root + 1e-8)
     vector = state.vector - move
-    # The average starts like a mean of all, until it is a decaying one.
+    # The average starts like a plain mean, then becomes a decaying one.
     decay = tf.minimum(tf.cast(config.averaging, tf.float64),
                        count / (count + 10))  # fmt: skip
     average = _scaled(decay, state.average) + _scaled(1 - decay, vector)
@@ -84,7 +84,7 @@ def update(config: MetaConfig, state: MetaState, gradient) -> MetaState:
 
 
 def _scaled(factor, array):
-    """A number of 64 bits times an array of fewer."""
+    """A 64-bit number times an array of lower precision."""
     return tf.cast(factor, array.dtype) * array
 
 

@@ -15,25 +15,25 @@ from training.engine.unroll import Unroll
 from training.rules.base import LearnedRule, keeps_step_lengths
 
 STORED_BYTES = 300e6
-"""States of an unroll that are kept; segments beyond are computed again."""
+"""Size of the states of an unroll that are kept; the rest is recomputed."""
 
 NO_LIMIT = 2**31 - 1
 
 DIVERGED = 3.0
-"""An instance is given up once its log loss is so far above the start's: what
-led there has been seen, and from there on there is little to learn."""
+"""An instance is given up once its log loss exceeds the start's by this much:
+the steps that led there have been seen, and later ones teach little."""
 
 
 class MetaStatistics(NamedTuple):
-    """What one meta-iteration was like; means over instances unless said."""
+    """Statistics of one meta-iteration; means over instances unless noted."""
 
     meta_loss: Any  # Equation 14 over this unroll
     final: Any  # log loss at the end, relative to the start's
-    segments: Any  # of the unroll
+    segments: Any  # segments of the unroll
     between: Any  # segments without derivatives that followed
     age: Any  # unrolls before this one
-    norm: Any  # of the meta-gradient, before it is clipped
-    sensitivity: Any  # median of the largest of each instance
+    norm: Any  # norm of the meta-gradient, before it is clipped
+    sensitivity: Any  # median over instances of the largest of each
     clipped: Any  # share of steps and instances that were clipped
     dropped: Any  # instances whose derivatives were not finite
     diverged: Any  # instances given up
@@ -43,23 +43,23 @@ class MetaStatistics(NamedTuple):
 
 
 class Course(NamedTuple):
-    """What happened in an unroll."""
+    """What the forward pass of an unroll returns."""
 
-    state: Any  # after it
-    states: Any  # function of k: before every step of the k-th segment
-    values: Any  # array of the segments' values, [T, B] each
+    state: Any  # state after it
+    states: Any  # function of k: states before the k-th segment's steps
+    values: Any  # array of the segments' objectives, [T, B] each
 
 
 class MetaStep:
     """The meta-gradient of a rule on a family.
 
     It holds compiled functions and no state: the same arguments give the same
-    results. It may be called in a graph, where all of it is one.
+    results. It may be called in a graph, which then contains all of it.
 
     Args:
         rule: see `training.rules.base`.
         family: the problems.
-        count: B, instances side by side.
+        count: number of instances side by side, B.
         config: the settings.
     """
 
@@ -84,7 +84,7 @@ class MetaStep:
     def __call__(
         self, vector, trajectories: TrajectoryPool, seed, mean_unrolls
     ):
-        """Unrolls the instances further, and differentiates.
+        """Unrolls the instances further and differentiates.
 
         Args:
             vector: meta-parameters [M].
@@ -100,7 +100,7 @@ class MetaStep:
         return self.at_most(NO_LIMIT, vector, trajectories, seed, mean_unrolls)
 
     def at_most(self, limit, vector, trajectories, seed, mean_unrolls):
-        """The same of an unroll of at most `limit` segments."""
+        """The same for an unroll of at most `limit` segments."""
         mean = tf.convert_to_tensor(mean_unrolls, tf.float32)
         seed, limit = draws.as_seed(seed), tf.convert_to_tensor(limit)
         return self._traced(limit, vector, trajectories, seed, mean)
@@ -125,7 +125,7 @@ class MetaStep:
         """Traces all functions, in a fixed order, and computes nothing.
 
         Args:
-            size: M, of the meta-parameters.
+            size: number of meta-parameters, M.
 
         Returns:
             The specifications of new trajectories.
@@ -139,24 +139,24 @@ class MetaStep:
         return fresh
 
     def warm_up(self, vector):
-        """Compiles everything, on one segment, without any result."""
+        """Compiles everything by running one segment; returns nothing."""
         fresh = self.sampler.draw(vector, self.config.seed, 1.0)
-        # In the very function that is called later: others would compile anew,
-        # and keep programs of their own.
+        # Through the very function that is called later: any other one would
+        # compile anew and hold programs of its own.
         self.at_most(1, vector, fresh, 0, 1.0)
 
     def _unroll(self, vector, old, seed, number, between):
-        """An unroll of `number` segments, back through it, and further."""
+        """Unrolls `number` segments with derivatives, `between` without."""
         course = self._forward(vector, old, seed, number)
-        # Of each instance's log loss at every step, in their average.
+        # Weight of each instance's log loss at every step in their average.
         share = 1.0 / tf.cast(self.config.segment * number, tf.float32)
         everyone = tf.fill((self.count,), share)
         back = self._back(vector, old, course, seed, number, everyone)
 
         def without(largest):
             # Instances whose derivatives are not finite are taken out. Zero
-            # weights do not do it alone, since zero times infinity is NaN:
-            # they also stand still where they once started.
+            # weights alone do not suffice, since zero times infinity is NaN:
+            # their states are also replaced by those of the start.
             keep = tf.math.is_finite(largest)
             some = self._back(
                 vector, old, course, seed, number,
@@ -200,7 +200,7 @@ class MetaStep:
         return self.unroll.forward(vector, old.data, state, old.lr, seed, first)
 
     def _forward(self, vector, old, seed, number) -> "Course":
-        """All segments, with what the way back needs."""
+        """Runs all segments and keeps what the backward pass needs."""
         leaves = tf.nest.flatten(old.state)
         size = sum(x.dtype.size * x.shape.num_elements() for x in leaves)
         room = max(1, int(STORED_BYTES / (size * self.config.segment)))
@@ -224,7 +224,7 @@ class MetaStep:
                 k + 1,
                 segment.state,
                 write(starts, k, tf.nest.flatten(state)),
-                # Those that have no room overwrite each other.
+                # Segments for which there is no room overwrite each other.
                 write(kept, tf.minimum(k, room), segment.states),
                 values.write(k, segment.values),
             )
@@ -260,16 +260,16 @@ class MetaStep:
         return Course(state, states, values)
 
     def _back(self, vector, old, course, seed, number, weight, keep=None):
-        """All segments, from the last to the first.
+        """Differentiates all segments, from the last to the first.
 
         Args:
             vector: meta-parameters.
             old: the trajectories before the unroll.
-            course: from `_forward`.
+            course: course that `_forward` returned.
             seed: seed of the unroll.
             number: number of segments.
             weight: weight of each instance's values, [B].
-            keep: instances that move, [B]; None is all.
+            keep: instances that are not taken out, [B]; None for all.
         """
         total = self.config.segment * number
         benign = tf.nest.flatten(self.sampler.begin(vector, old.data))
@@ -351,7 +351,7 @@ class MetaStep:
         return gradient, new, statistics
 
     def _mean_log_step_lengths(self, state):
-        """Means over parameters, [B]; 0 of a rule without step lengths."""
+        """Means over parameters, [B]; 0 for a rule without step lengths."""
         if not keeps_step_lengths(self.rule):
             return tf.zeros((self.count,))
         return tf.reduce_mean(self.rule.log_step_lengths(state), axis=0)

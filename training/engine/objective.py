@@ -7,14 +7,14 @@ import tensorflow as tf
 LARGEST = 1e30
 
 SOLVED = (1e-6, 1e-4)
-"""Losses below the first are as good as zero, above the second they are not."""
+"""Losses below the first count as zero, those above the second do not."""
 
 
 def log_loss(loss, epsilon: float):
     """log(loss + epsilon) of losses [B].
 
     A loss that is not finite, or beyond 1e30, counts as 1e30 and has no
-    derivative: where a problem diverged there is nothing to follow.
+    derivative: where a problem has diverged, there is nothing to follow.
     """
     usable = loss < LARGEST
     value = tf.math.log(tf.where(usable, loss, 1.0) + epsilon)
@@ -39,6 +39,6 @@ def unsolved(loss):
     low, high = (math.log(bound) for bound in SOLVED)
     log = tf.math.log(tf.maximum(loss, SOLVED[0]))
     weight = tf.clip_by_value((log - low) / (high - low), 0.0, 1.0)
-    # A loss that is not a number is not solved.
+    # A problem whose loss is NaN is not solved.
     weight = tf.where(tf.math.is_nan(loss), 1.0, weight)
     return tf.stop_gradient(weight)

@@ -1,7 +1,7 @@
 """Terms of the meta-objective beside the problems' loss.
 
 Every term has a name, which is that of its setting and flag, and a weight. A
-run composes those that its settings give a weight: see `terms`.
+run uses the terms to which its settings give a weight: see `terms`.
 """
 
 import dataclasses
@@ -14,18 +14,18 @@ from training.engine.config import MetaConfig
 from training.rules.base import HasStepLengths, Rule, keeps_step_lengths
 
 VANISHING, LONG = -6.0, -3.0
-"""Log step lengths, relative to the initial learning rate: below the one, steps
-have vanished; below the other they may stay on a problem that is solved."""
+"""Log step lengths, relative to the initial learning rate: below the first,
+steps have vanished; below the second, they may stay on a solved problem."""
 
 
 class ObjectiveTerm(Protocol):
-    """What is added to the objective after every step of an unroll."""
+    """A term that is added to the objective after every step of an unroll."""
 
     name: ClassVar[str]
     weight: float
 
     def __call__(self, sizes: tuple[int, ...], state, unsolved) -> Any:
-        """The term before its weight, [B].
+        """The term, before it is weighted, [B].
 
         Args:
             sizes: sizes of the problem's tensors.
@@ -40,13 +40,14 @@ class ObjectiveTerm(Protocol):
 class VanishingStepPenalty:
     """How far log step lengths are below -6, mean over parameters, [B].
 
-    Only where a problem is unsolved. Where shorter steps still help, they lower
-    the log loss by more than a small multiple of this; where they do not, no
-    derivative of the loss would ever tell that longer ones are missing.
+    It applies only where a problem is unsolved. Where shorter steps still help,
+    they lower the log loss by more than a small multiple of this term; where
+    they do not, no derivative of the loss would show that longer ones are
+    needed.
 
     Args:
-        weight: in the objective.
-        rule: whose step lengths are penalised.
+        weight: weight in the objective.
+        rule: rule whose step lengths are penalised.
     """
 
     name: ClassVar[str] = "vanishing_step_penalty"
@@ -65,14 +66,15 @@ class VanishingStepPenalty:
 class LongStepPenalty:
     """Half the squared excess of log step lengths above -3, mean over tensors.
 
-    Only where a problem is solved. Steps are of no use there, and in a network
-    they bring losses back, thousands of steps later, when a few parameters (of
-    a bias) have lengthened theirs. No derivative reaches so far. Each tensor
-    counts alike: in a mean over parameters ten of five thousand would be lost.
+    It applies only where a problem is solved. Steps are of no use there, and in
+    a network they bring losses back thousands of steps later, once a few
+    parameters (of a bias) have lengthened theirs. No derivative reaches that
+    far. Every tensor counts alike: in a mean over parameters, ten of five
+    thousand would not matter.
 
     Args:
-        weight: in the objective.
-        rule: whose step lengths are penalised.
+        weight: weight in the objective.
+        rule: rule whose step lengths are penalised.
     """
 
     name: ClassVar[str] = "long_step_penalty"
@@ -91,7 +93,7 @@ TERMS = (VanishingStepPenalty, LongStepPenalty)
 
 
 def terms(rule: Rule, config: MetaConfig) -> tuple[ObjectiveTerm, ...]:
-    """The terms of a run: those with a weight that concern its rule."""
+    """The terms of a run: those with a weight that apply to its rule."""
     if not keeps_step_lengths(rule):
         return ()
     weights = {kind: getattr(config, kind.name) for kind in TERMS}

@@ -1,4 +1,4 @@
-"""The pool: problems on the way, each of its own age."""
+"""The pool: problems in training, each at its own age."""
 
 from typing import Any, NamedTuple
 
@@ -13,15 +13,15 @@ from training.engine.objective import log_loss
 from training.rules.base import LearnedRule, keeps_step_lengths
 
 PERTURBATION = (-6.0, 1.0)
-"""Range of changes of the log step lengths: further down, where progress stops,
-than up, where little is needed to blow up."""
+"""Range of changes of the log step lengths. It reaches further down, where
+progress merely stops, than up, where small changes already cause divergence."""
 
 
 class TrajectoryPool(NamedTuple):
-    """B instances of a family, being trained by a rule."""
+    """B instances of a family that are being trained by a rule."""
 
-    data: Any  # of the family, instances on the first axis
-    state: Any  # of the rule, instances on the last axis
+    data: Any  # data of the family, instances on the first axis
+    state: Any  # state of the rule, instances on the last axis
     lr: Any  # initial learning rates, [B]
     first: Any  # log(l(theta^0) + epsilon), [B]
     age: Any  # unrolls so far, [B]
@@ -34,8 +34,8 @@ class TrajectorySampler:
     Args:
         rule: see `training.rules.base`.
         family: the problems.
-        count: B.
-        config: lengths and learning rates.
+        count: number of instances, B.
+        config: the settings, with lengths and learning rates.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class TrajectorySampler:
     def trace(self, vector, seed, mean_unrolls) -> TrajectoryPool:
         """Specifications of what `draw` returns, from those of its arguments.
 
-        It traces and computes nothing.
+        It traces, and computes nothing.
         """
         return self._draw_traced.trace(vector, seed, mean_unrolls)
 
@@ -64,7 +64,7 @@ class TrajectorySampler:
         return self._draw_traced(vector, draws.as_seed(seed), mean)
 
     def renew(self, old: TrajectoryPool, vector, seed, mean_unrolls: float):
-        """Finished trajectories are replaced by new ones."""
+        """Replaces finished trajectories by new ones."""
         return tf.cond(
             tf.reduce_min(old.left) > 0,
             lambda: old,
@@ -72,7 +72,7 @@ class TrajectorySampler:
         )
 
     def perturb(self, old: TrajectoryPool, seed) -> TrajectoryPool:
-        """Some of those that are under way get other step lengths."""
+        """Changes the step lengths of some trajectories that have begun."""
         share = self.config.step_length_perturbation
         if not share or not keeps_step_lengths(self.rule):
             return old

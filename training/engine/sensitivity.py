@@ -1,22 +1,23 @@
-"""How much what is to come depends on one step: what is clipped.
+"""How much the rest of an unroll depends on one step; this is clipped.
 
 Meta-gradients of long trajectories explode, most of all where one has
-converged: m = g_bar / r has the derivative 1 / r. Derivatives in parameters
-cannot be compared between problems of different scales, these numbers can.
+converged: m = g_bar / r has the derivative 1 / r. Derivatives with respect to
+parameters cannot be compared between problems of different scales; these
+numbers can.
 """
 
 import tensorflow as tf
 
 ROUNDING = 1.2e-7
-"""Precision of float32: a smaller change of a number may be lost."""
+"""Relative precision of float32: smaller changes of a number may be lost."""
 
 
 def sensitivity(rule, old, new, cotangent):
-    """The norm of a cotangent in numbers without a unit, [B].
+    """The dimensionless norm of a cotangent, [B].
 
-    In the rule's memory it is taken as it is; in theta and in phi its norm is
+    In the rule's memory the norm is taken as it is; in theta and in phi it is
     multiplied by the norm of their step. A step lost in rounding, whose
-    derivative is as if it had been made, counts as one rounding.
+    derivative is as if it had been made, counts as one rounding error.
 
     Args:
         rule: see `training.rules.base`.

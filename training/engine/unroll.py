@@ -1,9 +1,9 @@
 """A fixed segment of steps on B instances, and back through it.
 
 `forward` runs the segment and keeps the state before every step. `backward`
-goes through it in reverse, one step at a time: it computes the step again and
-its vector-Jacobian product. So two compilations serve unrolls of any length,
-and memory holds the states alone.
+goes through it in reverse, one step at a time: it recomputes the step and
+computes its vector-Jacobian product. Two compilations thus serve unrolls of any
+length, and memory holds only the states.
 """
 
 import math
@@ -22,9 +22,9 @@ from training.rules.base import Rule
 class Segment(NamedTuple):
     """What `forward` returns."""
 
-    state: Any  # after the last step
+    state: Any  # state after the last step
     states: list  # leaves of the state before every step, [T, ...], if kept
-    values: Any  # of the objective after every step, [T, B]
+    values: Any  # objective after every step, [T, B]
     losses: Any  # full losses after every step, [T, B]
 
 
@@ -34,11 +34,12 @@ class Unroll:
     Args:
         rule: see `training.rules.base`.
         family: the problems.
-        steps: T, of the segment.
+        steps: number of steps of the segment, T.
         epsilon: epsilon of Equation 14.
-        log_objective: minimise the average log loss rather than the loss.
-        second_derivatives: whether gradients depend on the parameters, when
-            differentiated (section 4.3).
+        log_objective: whether to minimise the average log loss rather than the
+            loss.
+        second_derivatives: whether to differentiate through the problems'
+            gradients (section 4.3).
         clip_step: largest `sensitivity` of one instance; 0 does not clip.
         terms: further terms of the objective, beside the loss.
         keep_states: whether `forward` keeps what `backward` needs.
@@ -149,10 +150,10 @@ class Unroll:
         Args:
             vector: meta-parameters [M].
             data: data of the instances.
-            states: from `forward`.
+            states: states that `forward` returned.
             lr: initial learning rates, [B].
-            seed: that `forward` was given.
-            first: that `forward` was given.
+            seed: seed that `forward` was given.
+            first: first step that `forward` was given.
             cotangent: cotangent of the state after the segment.
             weight: weight of each instance's values, [B].
             shares: shares of every step's own derivative in the meta-gradient,
@@ -212,7 +213,7 @@ class Unroll:
             )
             bar = [a + b for a, b in zip(bar, own, strict=True)]
             norm = sensitivity(self.rule, old, new, as_state(bar))
-            # Explicit, since a maximum of NaN and a number may be the number.
+            # Explicit, since the maximum of NaN and a number may be the number.
             norm = tf.where(tf.math.is_finite(norm), norm, math.inf)
             if self._clip:
                 factor = tf.minimum(1.0, self._clip / (norm + 1e-30))
@@ -246,8 +247,8 @@ class Unroll:
         cotangent = tf.nest.map_structure(
             lambda x: next(left) if x.dtype.is_floating else x, cotangent
         )
-        # What a step multiplies by is made of the vector once, and its
-        # derivatives go back to the vector once.
+        # The arrays that steps multiply by are unpacked from the vector once,
+        # and their derivatives go back to the vector once.
         gradient = unpacking.gradient(
             numbers, vector, output_gradients=gradient
         )

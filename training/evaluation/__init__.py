@@ -1,1 +1,1 @@
-"""Optimizers compared on problems and networks not trained on."""
+"""Comparisons of optimizers on problems and networks not trained on."""

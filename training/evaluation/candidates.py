@@ -1,4 +1,4 @@
-"""The learned optimizer under evaluation, by the name of its weights."""
+"""Loads the learned optimizer to evaluate, by the name of its weights."""
 
 import hashlib
 import pathlib
@@ -14,7 +14,8 @@ def load(name: str):
     """The rule and the meta-parameters of weights or of a checkpoint.
 
     Args:
-        name: in the package, or the path of a weights file or of a checkpoint.
+        name: name of weights in the package, or the path of a weights file or
+            of a checkpoint.
     """
     path = pathlib.Path(name)
     if path.suffix == ".npz" and path.is_file():
@@ -37,7 +38,7 @@ def optimizer(rule: Hierarchical, vector, **arguments) -> HierarchicalRNN:
 
 
 def digest(rule, vector) -> str:
-    """Tells meta-parameters and rules apart, for the keys of jobs."""
+    """A digest of the rule and its meta-parameters, for the keys of jobs."""
     version = f"rule {RULE_VERSION}"
     if isinstance(rule, Hierarchical):
         if rule.config.negligible:

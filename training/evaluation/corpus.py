@@ -11,13 +11,13 @@ from training.evaluation.rollouts import Runs
 from training.rules.baselines import Baselines
 
 OWN_RATES = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2)
-"""Initial learning rates that the optimizer must work from."""
+"""Initial learning rates from which the learned optimizer must work."""
 
 RATES = tuple(float(f"{rate:.3g}") for rate in np.logspace(-5, 0, 7))
 """Learning rates among which the rivals' best is found."""
 
 MARGIN = 0.1
-"""A win is so much lower in log loss; anything less is a loss."""
+"""A row is won if the log loss is lower by at least this, else lost."""
 
 
 class Result(NamedTuple):
@@ -26,7 +26,7 @@ class Result(NamedTuple):
     own: tuple  # one for each of OWN_RATES
     adam: float  # at 2e-3
     rmsprop: float  # at 1e-2
-    best_adam: float  # of RATES
+    best_adam: float  # at the best of RATES
     best_rmsprop: float
 
 

@@ -1,7 +1,7 @@
-"""Training curves of any Keras optimizer: same weights, same batches for all.
+"""Training curves of any Keras optimizer, from the same weights and batches.
 
 Losses are those of the whole training set, taken every few steps at the
-optimizer's own parameters, outside of the clock.
+optimizer's own parameters. They do not count in the measured time.
 """
 
 import contextlib
@@ -17,8 +17,8 @@ class Curve(NamedTuple):
     """One run."""
 
     steps: np.ndarray  # 0, every, 2 every, ...: [points]
-    losses: np.ndarray  # of the whole training set, after so many steps
-    seconds: np.ndarray  # of training until then, without compilation
+    losses: np.ndarray  # of the whole training set, after these steps
+    seconds: np.ndarray  # of training so far, without compilation
 
     def numbers(self) -> list[float]:
         """As a flat list, the inverse of `from_numbers`."""
@@ -34,7 +34,8 @@ class Curve(NamedTuple):
 def batches(rows: int, steps: int, batch: int, seed: int) -> np.ndarray:
     """Rows of every minibatch, [steps, batch]: epoch after epoch, shuffled.
 
-    An epoch's last rows, too few for a batch, are filled up from the next.
+    An epoch's last rows, too few for a batch, are filled up from the next
+    epoch.
     """
     random = np.random.default_rng(seed)
     epochs = -(-steps * batch // rows)
@@ -54,13 +55,13 @@ def train(
     """Trains a classifier that returns logits.
 
     Args:
-        model: with its initial weights.
+        model: model with its initial weights.
         optimizer: a Keras optimizer, not built yet.
         x: training examples, [n, ...].
-        y: their classes, [n].
+        y: classes of the examples, [n].
         order: rows of every minibatch, [steps, batch].
         every: steps between losses, which divides the number of steps.
-        chunk: examples whose loss is computed at once.
+        chunk: number of examples whose loss is computed at once.
 
     Raises:
         ValueError: `every` does not divide the number of steps.
@@ -94,7 +95,7 @@ def train(
         logits = model(x[first : first + chunk], training=False)
         return loss_of(y[first : first + chunk], logits)
 
-    # The learned optimizer's variables hold another point meanwhile.
+    # During training the variables may hold the attended point.
     at_theta = getattr(optimizer, "at_theta", contextlib.nullcontext)
 
     def full_loss():
@@ -105,7 +106,7 @@ def train(
             ]
         return sum(parts) / len(x)
 
-    # A first step compiles everything; then all is as if it had not been.
+    # A first step compiles everything; then all variables are put back.
     losses, seconds = [full_loss()], [0.0]
     state = [*model.variables, *optimizer.variables]
     initial = [np.array(v) for v in state]

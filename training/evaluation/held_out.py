@@ -15,7 +15,7 @@ SEED = 1_000_003
 """Seed of held-out draws; meta-training uses its seed and meta-iteration."""
 
 RIVALS = (("Adam 2e-3", True, 2e-3), ("RMSProp 1e-2", False, 1e-2))
-"""At the paper's learning rates (section 5.1)."""
+"""Name, whether it is Adam, and the paper's learning rate (section 5.1)."""
 
 
 def final_log_loss(losses, epsilon: float = 1e-10, last: int = 50):

@@ -1,9 +1,9 @@
-"""The unit of step lengths, which makes the first step the learning rate.
+"""The unit of step lengths, which makes first steps equal the learning rate.
 
-An RNN learns what it multiplies the initial learning rate by, and it was meta-
-trained where most of those are far too small: its first step may be many times
-as long as the learning rate. The unit (`RuleConfig.length_unit`) takes that
-out: parameters first move by the learning rate, as with Adam.
+An RNN learns by which factor to multiply the initial learning rate. Since most
+of these were far too small in meta-training, its first step may be many times
+as long as the learning rate. The unit (`RuleConfig.length_unit`) removes this
+factor: parameters first move by the learning rate, as with Adam.
 """
 
 import numpy as np
@@ -13,15 +13,15 @@ from hrnn_opt.rule.config import RuleConfig
 from training.rules.hierarchical import Hierarchical
 
 SIZE = 10_000
-"""Parameters of the problem on which the step is measured."""
+"""Number of parameters of the problem on which the step is measured."""
 
 
 def first_step(rule: Hierarchical, vector, seed: int = 0) -> float:
     """Root mean square of the first step, in learning rates.
 
-    Of one tensor under gradients from a normal distribution; of others it is
-    the same within a few per cent, since all that the rule senses of a first
-    gradient is its sign.
+    It is measured on one tensor, with normally distributed gradients; for
+    others it is the same within a few per cent, since all that the rule sees of
+    a first gradient is its sign.
 
     Args:
         rule: the learned rule.
@@ -40,7 +40,7 @@ def first_step(rule: Hierarchical, vector, seed: int = 0) -> float:
 def with_unit(arrays: dict, info: dict) -> dict:
     """A checkpoint's info, with the unit of its averaged meta-parameters.
 
-    At most 1: a first step that is shorter than the learning rate stays so.
+    It is at most 1: a first step shorter than the learning rate stays so.
     """
     found = rule(info)
     length = first_step(found, arrays["state/average"])

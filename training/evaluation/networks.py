@@ -12,7 +12,7 @@ from hrnn_opt.callbacks import AttentionSwap
 from problems.neural import digits_convnet, digits_mlp
 
 FLOOR = 1e-4
-"""Training losses below count as this."""
+"""Training losses below this count as this."""
 
 RATES = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2)
 """Adam's learning rates among which the best is found."""
@@ -21,9 +21,9 @@ RATES = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2)
 class Target(NamedTuple):
     """A network and its data."""
 
-    model: Callable  # of a seed
-    data: Callable  # to (x, y)
-    loss: Callable  # to a new keras loss
+    model: Callable  # function of a seed
+    data: Callable  # returns (x, y)
+    loss: Callable  # returns a new Keras loss
 
 
 def _crossentropy():

@@ -1,6 +1,6 @@
-"""Today's optimizers from Keras itself, as they come and tuned.
+"""Current optimizers of Keras itself, with default and tuned learning rates.
 
-Each at Keras's default learning rate and at the best of a grid around it.
+Each runs at Keras's default learning rate and at the best of a grid around it.
 """
 
 from collections.abc import Callable
@@ -9,7 +9,7 @@ from typing import NamedTuple
 import keras
 
 FACTORS = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
-"""The grid: what the default learning rate is multiplied by."""
+"""The grid, as multiples of the default learning rate."""
 
 OUTPUT = "output"
 """Name of the last layer in our models: Muon leaves it to AdamW."""
@@ -20,7 +20,7 @@ class Rival(NamedTuple):
 
     name: str
     default: float  # learning rate
-    make: Callable  # of a learning rate, to an optimizer not built yet
+    make: Callable  # function of a learning rate to an unbuilt optimizer
 
     @property
     def grid(self) -> tuple:
@@ -36,8 +36,8 @@ def _muon(rate):
     return keras.optimizers.Muon(rate, exclude_layers=[OUTPUT])
 
 
-# Name, class in Keras, its default learning rate, how it is made if not by
-# the learning rate alone.
+# Name, class in Keras, its default learning rate, and how it is made if this
+# takes more than the learning rate.
 _TABLE = (
     ("Adam", "Adam", 1e-3, None),
     ("AdamW", "AdamW", 1e-3, None),
@@ -50,7 +50,7 @@ _TABLE = (
 
 
 def available() -> dict[str, Rival]:
-    """By name, those that the installed Keras has."""
+    """The rivals that the installed Keras has, by name."""
     found = {}
     for name, kind, default, make in _TABLE:
         constructor = getattr(keras.optimizers, kind, None)
@@ -74,5 +74,5 @@ def best(losses: dict) -> float:
 
 
 def at_edge(rate: float, rival: Rival) -> bool:
-    """Whether a wider grid might have held a better one."""
+    """Whether a rate is at the grid's edge: a wider one might be better."""
     return rate in (min(rival.grid), max(rival.grid))

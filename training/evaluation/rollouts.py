@@ -47,7 +47,7 @@ class Runs:
             seed: seed of the instances and of the steps.
 
         Raises:
-            ValueError: `steps` is not a multiple.
+            ValueError: `steps` is not a multiple of `SEGMENT`.
         """
         if steps % SEGMENT:
             raise ValueError(

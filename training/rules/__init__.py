@@ -1,1 +1,1 @@
-"""What can be unrolled: learned and hand-designed optimizers."""
+"""Rules that can be unrolled: learned and hand-designed optimizers."""

@@ -1,16 +1,16 @@
-"""What the engine asks of a rule: the interface between the two.
+"""The interface between the engine and a rule.
 
 A rule is a frozen value; what changes while it runs is a state that its methods
 take and return. Several instances of a problem run side by side. Shapes, with
 B instances, N parameters of a problem and M meta-parameters:
 
 - a *state* is a nest of tensors whose last axis is that of the B instances;
-- parameters and gradients come and go as [B, N], tensors one after another;
+- parameters and gradients are passed as [B, N], tensors one after another;
 - `sizes` are the numbers of parameters of a problem's tensors, which sum to N;
-- `meta` is what `unpack` makes of the flat meta-parameters [M].
+- `meta` is what `unpack` returns for the flat meta-parameters [M].
 
-`Rule` is enough to be run, `LearnedRule` to be meta-trained. What concerns step
-lengths (penalties, perturbation, a statistic) is asked of a rule that
+A `Rule` can be run, a `LearnedRule` can be meta-trained. Whatever concerns step
+lengths (penalties, perturbation, a statistic) applies to rules that implement
 `HasStepLengths`, and is left out for any other.
 """
 
@@ -30,9 +30,9 @@ class Rule(Protocol):
         """The state before the first step.
 
         Args:
-            meta: from `unpack`.
+            meta: meta-parameters from `unpack`.
             sizes: sizes of the problem's tensors.
-            theta: where the problems start, [B, N].
+            theta: initial parameters of the problems, [B, N].
         """
         ...
 
@@ -40,16 +40,16 @@ class Rule(Protocol):
         """The state after one step.
 
         Args:
-            meta: from `unpack`.
+            meta: meta-parameters from `unpack`.
             sizes: sizes of the problem's tensors.
-            state: before the step.
-            gradient: at `attended` of the state, [B, N].
+            state: state before the step.
+            gradient: gradient at `attended` of the state, [B, N].
             lr: initial learning rates, [B].
         """
         ...
 
     def point(self, state) -> Any:
-        """Parameters theta, whose loss counts (Equation 14), [B, N]."""
+        """Parameters theta, whose loss Equation 14 takes, [B, N]."""
         ...
 
     def attended(self, state) -> Any:
@@ -65,10 +65,11 @@ class LearnedRule(Rule, Protocol):
         ...
 
     def memory(self, state) -> Any:
-        """Leaves of the state without a unit.
+        """Dimensionless leaves of the state.
 
-        Derivatives in these can be compared between problems, which those in
-        parameters of any scale cannot; see `training.engine.sensitivity`.
+        Derivatives with respect to these can be compared between problems,
+        unlike those with respect to parameters of any scale; see
+        `training.engine.sensitivity`.
         """
         ...
 

@@ -10,9 +10,9 @@ class BaselineState(NamedTuple):
     """State of B instances."""
 
     theta: Any  # [N, B]
-    mean: Any  # of gradients, [N, B]
-    square: Any  # of their squares, [N, B]
-    steps: Any  # so far, [B]
+    mean: Any  # mean of gradients, [N, B]
+    square: Any  # mean of their squares, [N, B]
+    steps: Any  # number of steps so far, [B]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Baselines:
     Learning rates are those of the trajectories. There are no meta-parameters.
 
     Args:
-        adam: for each instance, True is Adam and False is RMSProp.
+        adam: for each instance, True for Adam and False for RMSProp.
     """
 
     adam: tuple
@@ -49,8 +49,8 @@ class Baselines:
         keep_square = tf.where(adam, 0.999, 0.9)
         mean = keep_mean * state.mean + (1.0 - keep_mean) * g
         square = keep_square * state.square + (1.0 - keep_square) * g**2
-        # Keras's Adam corrects the step for the averages' start, its RMSProp
-        # does not. Their epsilons are 1e-7 outside and inside of the root.
+        # Keras's Adam corrects the bias of the averages, its RMSProp does not.
+        # Their epsilons of 1e-7 are outside and inside the root.
         correction = tf.where(
             adam,
             tf.sqrt(1.0 - 0.999**steps) / (1.0 - 0.9**steps),

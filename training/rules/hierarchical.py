@@ -22,7 +22,7 @@ class HierarchicalState(NamedTuple):
 
 
 def _fill(record, old, new):
-    """`new` for `old` in a record of records: None is a leaf to `tf.nest`."""
+    """`new` for `old` in nested records: `tf.nest` takes None for a leaf."""
     if isinstance(record, tuple) and hasattr(record, "_fields"):
         return type(record)(*(_fill(value, old, new) for value in record))
     is_old = record is old or (isinstance(record, tuple) and record == old)
@@ -33,10 +33,10 @@ def _fill(record, old, new):
 def _transpose(x):
     """[B, N] to [N, B], by a product that XLA cannot fuse with what follows.
 
-    Fused with the sums that its derivative ends in, a plain transpose takes
-    as long as three of the rule's matrix products. What is not finite stays
-    out of the product, where it would reach all instances, and makes all of
-    its own instance NaN.
+    A plain transpose, fused with the sums that its derivative ends in, takes
+    as long as three of the rule's matrix products. Values that are not finite
+    are kept out of the product, where they would spread to all instances; they
+    make all of their own instance NaN.
     """
     one = tf.eye(x.shape[0], dtype=x.dtype)
 
@@ -51,7 +51,7 @@ def _transpose(x):
 
 
 def _apart(x, axis: int):
-    """Finite entries, else 0, and which instances have no others."""
+    """The finite entries, 0 elsewhere, and which instances are all finite."""
     finite = tf.math.is_finite(x)
     whole = tf.reduce_all(finite, axis, keepdims=True)
     return tf.where(finite, x, 0.0), whole
@@ -62,7 +62,7 @@ class Hierarchical:
     """The paper's rule.
 
     Args:
-        config: its features.
+        config: features of the rule.
     """
 
     config: RuleConfig = RuleConfig()
@@ -79,7 +79,7 @@ class Hierarchical:
         """State before the first step from theta [B, N].
 
         Args:
-            meta: from `unpack`.
+            meta: meta-parameters from `unpack`.
             sizes: number of parameters of each tensor.
             theta: parameters, tensors one after another.
         """
@@ -107,7 +107,7 @@ class Hierarchical:
         return HierarchicalState(theta, phi, _fill(memory, None, ()))
 
     def point(self, state):
-        """Parameters theta that Equation 14 looks at, [B, N]."""
+        """Parameters theta, whose loss Equation 14 takes, [B, N]."""
         return tf.transpose(state.theta)
 
     def attended(self, state):
@@ -115,10 +115,10 @@ class Hierarchical:
         return tf.transpose(state.phi)
 
     def memory(self, state):
-        """Leaves without a unit: those of the RNNs and of the step lengths.
+        """Dimensionless leaves: those of the RNNs and of the step lengths.
 
-        Derivatives in them can be compared between problems, which those in
-        parameters of any scale cannot.
+        Derivatives with respect to them can be compared between problems,
+        unlike those with respect to parameters of any scale.
         """
         memory = state.memory
         tensors = memory.tensors

@@ -1,8 +1,8 @@
 """The coordinate-wise LSTM optimizer of Andrychowicz et al. (2016) as a rule.
 
 "Learning to learn by gradient descent by gradient descent": every parameter has
-an LSTM of its own, of two layers, and all share its weights. It is what the
-paper compares with in Figure 3. No learning rate: the output is the step.
+its own LSTM of two layers, and all share its weights. The paper compares with
+it in Figure 3. There is no learning rate: the output is the step.
 """
 
 import dataclasses
@@ -35,18 +35,18 @@ class LSTMMeta(NamedTuple):
 
 
 def preprocess(gradient, p: float):
-    """Two inputs of a like size for gradients of any size, [2, ...].
+    """Two inputs of similar size for gradients of any size, [2, ...].
 
     (log|g| / p, sign g) where |g| >= exp(-p), else (-1, exp(p) g): Equation 3
     of Andrychowicz et al., appendix A.
 
     Args:
         gradient: a gradient of any shape.
-        p: how many powers of e below 1 are told apart.
+        p: number of powers of e below 1 that are told apart.
     """
     size = tf.abs(gradient)
     large = size >= math.exp(-p)
-    # The logarithm must be finite, with its derivative, on either branch.
+    # The logarithm and its derivative must be finite on either branch.
     logarithm = tf.math.log(tf.where(large, size, 1.0)) / p
     first = tf.where(large, logarithm, -1.0)
     second = tf.where(large, tf.sign(gradient), math.exp(p) * gradient)
@@ -63,8 +63,8 @@ def lstm(kernel, bias, x, h, c):
         kernel: W of all gates, [4U, inputs + U].
         bias: b, [4U].
         x: inputs, [inputs, N, B].
-        h: output before, [U, N, B].
-        c: cell before, [U, N, B].
+        h: previous output, [U, N, B].
+        c: previous cell, [U, N, B].
     """
     inputs = tf.concat([x, h], axis=0)
     flat = tf.reshape(inputs, (inputs.shape[0], -1))
@@ -79,7 +79,7 @@ class LSTMRule:
     """Two layers of LSTM for every parameter.
 
     Args:
-        units: U, of each layer (20 in Andrychowicz et al.).
+        units: number of units of each layer, U (20 in Andrychowicz et al.).
         p: p of `preprocess` (10 there).
         scale: scale of the output, so that first steps are short.
     """
@@ -109,7 +109,7 @@ class LSTMRule:
         return np.concatenate(parts).astype("float32")
 
     def unpack(self, meta) -> LSTMMeta:
-        """The record that the functions here take, of the vector [M]."""
+        """The vector [M] as the record that the functions here take."""
         shapes = self.shapes()
         parts = tf.split(meta, [math.prod(shape) for shape in shapes])
         return LSTMMeta(
@@ -141,5 +141,5 @@ class LSTMRule:
         return tf.transpose(state.theta)
 
     def memory(self, state):
-        """Leaves without a unit: outputs and cells."""
+        """Dimensionless leaves: outputs and cells."""
         return tuple(state[1:])

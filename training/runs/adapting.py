@@ -1,8 +1,8 @@
 """Meta-parameters of one rule as the start of another.
 
-A campaign need not begin from nothing when the rule has got, or lost, a
-feature: what both rules have is copied by name, directions that are gone are
-cut out, and what is new starts as in fresh meta-parameters.
+A campaign need not start from scratch when the rule has gained or lost a
+feature: arrays that both rules have are copied by name, directions that no
+longer exist are cut out, and new arrays start as in fresh meta-parameters.
 """
 
 import numpy as np
@@ -14,7 +14,7 @@ ADDED_IN_VERSION_3 = ("lazy", "alignment", "age", "tensor_step")
 """Features that rules of earlier versions did not have."""
 
 DIRECTIONS = ("direction_kernel", "shortcut_kernel")
-"""A row each for theta and, with attention, for phi."""
+"""Arrays with a row for theta and, with attention, one for phi."""
 
 
 def found_config(info: dict) -> RuleConfig:
@@ -33,17 +33,17 @@ def adapted_vector(found: RuleConfig, vector, config: RuleConfig, seed: int):
     """Meta-parameters of the rule `found` for the rule `config`.
 
     Args:
-        found: the rule that they belong to.
-        vector: flat, of that rule.
-        config: the rule to start.
-        seed: seed of what is drawn anew.
+        found: config of the rule that they belong to.
+        vector: flat meta-parameters of that rule.
+        config: config of the rule to start.
+        seed: seed of the arrays that are drawn anew.
 
     Returns:
         Flat meta-parameters of the new rule.
 
     Raises:
         ValueError: the rules differ in more than features: an array that both
-            have is of another size.
+            have differs in size.
     """
     old = arrays_of(found, vector)
     new = arrays_of(config, meta_parameters.initial_vector(config, seed))
@@ -82,7 +82,7 @@ def adapted(arrays: dict, info: dict, config: RuleConfig, seed: int) -> dict:
     Args:
         arrays: arrays of the checkpoint.
         info: information of the checkpoint.
-        config: the run's rule.
+        config: config of the run's rule.
         seed: seed of the run.
     """
     average = arrays["state/average"]

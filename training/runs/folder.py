@@ -1,7 +1,7 @@
-"""The folder of a run: where it goes on, and what it leaves behind.
+"""The folder of a run: its files, and how it is resumed from them.
 
 `config.json`, `checkpoint-N.npz`, `small.npz` (all but the pool, under 2 MB:
-enough to go on elsewhere), `meta_train.csv`, `held_out.csv`, `events`.
+enough to continue elsewhere), `meta_train.csv`, `held_out.csv`, `events`.
 """
 
 import csv
@@ -46,7 +46,7 @@ class RunFolder:
     Args:
         path: the folder; made by `prepare`.
         config: the settings.
-        keep: newest checkpoints kept.
+        keep: number of checkpoints to keep, the newest.
     """
 
     def __init__(self, path: pathlib.Path, config: MetaConfig, keep: int = 2):
@@ -54,16 +54,16 @@ class RunFolder:
         self._info, self._held_out = {}, None
 
     def prepare(self, run, start: pathlib.Path | None = None, how=None):
-        """Brings a run to where it stopped, if it has begun.
+        """Restores a run from its last checkpoint, if there is one.
 
         Args:
             run: `training.runs.local.Run`, or another with the same interface.
             start: a checkpoint of another run, for a run that has not begun.
-                One of a rule with other features is adapted (`adapting`).
-            how: what the model card shall know besides the settings.
+                That of a rule with other features is adapted (`adapting`).
+            how: facts for the model card besides the settings.
 
         Raises:
-            ValueError: a checkpoint that is damaged or of another rule.
+            ValueError: the checkpoint is damaged or belongs to another rule.
         """
         found, curve, info = checkpoints.newest(self.path), None, {}
         if found is None and start is not None:
@@ -109,14 +109,14 @@ class RunFolder:
     def log(
         self, run, limit, core_clock=time.process_time, columns=()
     ) -> RunLog:
-        """What goes on in the folder from where the run is."""
+        """A log in the folder that continues from the run's meta-iteration."""
         return RunLog(
             self.path, run.state.iteration, self._info["seconds"], limit,
             self._info["core_seconds"], core_clock, columns,
         )  # fmt: skip
 
     def save(self, run, log: RunLog):
-        """The checkpoint with the pool, and the small one."""
+        """Writes the checkpoint with the pool, and the small one."""
         log.flush()
         info = self._info | {
             "seconds": log.seconds,
@@ -128,7 +128,7 @@ class RunFolder:
         checkpoints.write(self.path / "small.npz", run.arrays(pool=False), info)
 
     def evaluate(self, run, log: RunLog):
-        """Held-out draws, under the averaged meta-parameters."""
+        """Evaluates the averaged meta-parameters on held-out draws."""
         if self._held_out is None:
             self._held_out = HeldOut(run.rule, run.rows, run.config)
         results = self._held_out(run.state.average)
@@ -154,7 +154,7 @@ class RunFolder:
         )  # fmt: skip
 
     def summary(self, run, log: RunLog) -> str:
-        """What a program says at its end."""
+        """The message that a program prints at its end."""
         return (
             f"\n{run.state.iteration:,} meta-iterations, {run.inner_steps:,} "
             f"inner steps, {log.seconds:,.0f} s: {self.path}"
@@ -162,13 +162,13 @@ class RunFolder:
 
 
 def _check_rule(config: RuleConfig, found: dict):
-    """Meta-parameters of one rule mean nothing in another.
+    """Checks that a checkpoint's meta-parameters are those of the run's rule.
 
     Raises:
-        ValueError: names the fields that differ.
+        ValueError: they are not; names the fields that differ.
     """
     own, missing = config.to_dict(), object()
-    # Of `negligible` gradients and of units no meta-parameter knows.
+    # Meta-parameters do not depend on `negligible` or on the unit.
     names = sorted({*own, *found} - {"negligible", "length_unit"})
     differ = [n for n in names if own.get(n, missing) != found.get(n, missing)]
     if differ:
@@ -181,7 +181,7 @@ def _check_rule(config: RuleConfig, found: dict):
 
 
 def _differs(config: RuleConfig, info: dict) -> bool:
-    """Whether a checkpoint is of a rule with other features or version."""
+    """Whether a checkpoint's rule has other features or another version."""
     own = config.to_dict()
     found = adapting.found_config(info).to_dict()
     changed = [name for name, value in own.items() if found.get(name) != value]
@@ -192,7 +192,7 @@ def _differs(config: RuleConfig, info: dict) -> bool:
 
 
 def _started_from(path: pathlib.Path):
-    """The checkpoint of another run, and its CSV if it lies beside it."""
+    """The checkpoint of another run, and its CSV if there is one beside it."""
     try:
         found = checkpoints.read(path)
     except (OSError, ValueError) as error:

@@ -1,8 +1,8 @@
 """Meta-training on one machine: a pool of problems, step after step.
 
-Everything random in a meta-iteration comes from the run's seed and the
-iteration's number, and the pool is part of a checkpoint: a resumed run goes on
-as if it had never stopped.
+Everything random in a meta-iteration is a function of the run's seed and the
+iteration's number, and the pool is part of a checkpoint: a resumed run
+continues as if it had never stopped.
 """
 
 import collections
@@ -26,14 +26,14 @@ def meta_step(rule, row: Row, config: MetaConfig) -> MetaStep:
 
 
 def choose(rows: tuple[Row, ...], seed: int, iteration: int) -> Row:
-    """The row of a meta-iteration, by the set's weights."""
+    """The row of a meta-iteration, drawn with the set's weights."""
     random = np.random.default_rng([seed, iteration])
     weights = np.array([row.weight for row in rows])
     return rows[random.choice(len(rows), p=weights)]
 
 
 def state_arrays(state: meta_optimizer.MetaState, inner_steps: int) -> dict:
-    """What every kind of run has, as named arrays."""
+    """The state that all kinds of runs have, as named arrays."""
     values = state._asdict() | {"inner_steps": inner_steps}
     return {f"state/{name}": np.asarray(x) for name, x in values.items()}
 
@@ -43,7 +43,7 @@ def state_of(arrays: dict, shape) -> tuple[meta_optimizer.MetaState, int]:
 
     Args:
         arrays: arrays of a checkpoint.
-        shape: that the meta-parameters must have.
+        shape: shape that the meta-parameters must have.
 
     Raises:
         ValueError: they have another one.
@@ -64,7 +64,7 @@ def state_of(arrays: dict, shape) -> tuple[meta_optimizer.MetaState, int]:
 
 
 class Run:
-    """The state of a meta-training run, and how it goes on.
+    """The state of a meta-training run, and its meta-iterations.
 
     Args:
         rule: see `training.rules.base`.
@@ -89,8 +89,8 @@ class Run:
         """Traces every row's functions; yields the name of each when done.
 
         In the rows' order and before anything is computed, since XLA's cache
-        finds a program by a name that depends on both (see `Compiled`). What
-        has been traced is not traced again.
+        finds a program by a name that depends on both (see `Compiled`).
+        Functions that have been traced are not traced again.
         """
         for row in self.rows:
             self.steps[row.name].trace(self.state.vector.size)
@@ -100,8 +100,8 @@ class Run:
         """Compiles every row's functions; yields the name of each when done.
 
         Args:
-            workers: threads that compile. All rows are traced before, in this
-                one: by `trace`, if the caller has not done so.
+            workers: number of threads that compile. All rows are traced first,
+                in the calling thread, if they have not been (see `trace`).
         """
         collections.deque(self.trace(), maxlen=0)
 
@@ -111,17 +111,17 @@ class Run:
 
         executor = concurrent.futures.ThreadPoolExecutor(workers)
         try:
-            # What takes longest goes first, so that no thread ends alone.
+            # The longest go first, so that no thread works alone at the end.
             rows = sorted(self.rows, key=lambda row: -len(row.family.sizes))
             jobs = [executor.submit(one, row) for row in rows]
             for job in concurrent.futures.as_completed(jobs):
                 yield job.result()
         finally:
-            # Whoever stops listening does not wait for the rows to come.
+            # A caller that stops iterating does not wait for further rows.
             executor.shutdown(cancel_futures=True)
 
     def read(self) -> np.ndarray:
-        """The meta-parameters that the next gradient is taken at."""
+        """The meta-parameters at which the next gradient is taken."""
         return self.state.vector
 
     def iterate(self) -> tuple[Row, MetaStatistics]:
@@ -145,7 +145,7 @@ class Run:
         return row, statistics
 
     def arrays(self, pool: bool = True) -> dict:
-        """The run's state as named arrays; without the pool it is small."""
+        """The run's state as named arrays, which is small without the pool."""
         arrays = state_arrays(self.state, self.inner_steps)
         if pool:
             for name, trajectories in self.pool.items():
@@ -154,9 +154,9 @@ class Run:
         return arrays
 
     def restore(self, arrays: dict):
-        """The inverse of `arrays`; a pool that is not there starts anew.
+        """The inverse of `arrays`; a missing pool starts anew.
 
-        So does that of a rule with another state (another `negligible`).
+        So does the pool of a rule with another state (another `negligible`).
 
         Raises:
             ValueError: meta-parameters of another size.
@@ -164,7 +164,7 @@ class Run:
         self.state, self.inner_steps = state_of(arrays, self.state.vector.shape)
         self.pool = {}
         if any(name.startswith("pool/") for name in arrays):
-            # All rows, as a new run does: both find the same programs.
+            # All rows, as in a new run, so that both find the same programs.
             collections.deque(self.trace(), maxlen=0)
         for name, step in self.steps.items():
             if f"pool/{name}/0" not in arrays:

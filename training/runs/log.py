@@ -1,4 +1,4 @@
-"""What a run shows while it goes on: a CSV, TensorBoard, a progress bar."""
+"""What a run shows of its progress: a CSV, TensorBoard, a progress bar."""
 
 import csv
 import pathlib
@@ -18,13 +18,13 @@ class RunLog:
 
     Args:
         folder: folder of the run.
-        iteration: at which the run goes on: later lines of an earlier part of
-            the run, whose meta-iterations will be done again, are dropped.
+        iteration: meta-iteration at which the run continues; lines from there
+            on, whose meta-iterations will be done again, are dropped.
         seconds: time that the run has taken so far.
-        limit: seconds that this part of the run may take, or None.
+        limit: seconds that this part of the run may take; None for no limit.
         core_seconds: core-seconds that the run has taken so far.
-        core_clock: computing time of this part of the run; other processes may
-            do the work.
+        core_clock: function that returns the computing time of this part of
+            the run; other processes may do the work.
         columns: names of further columns of the CSV.
     """
 
@@ -74,7 +74,7 @@ class RunLog:
 
     @property
     def core_seconds(self) -> float:
-        """Computing time of the whole run, without that of compiling."""
+        """Computing time of the whole run, without compilation."""
         return self._core_clock() - self._core_start
 
     @property
@@ -83,24 +83,24 @@ class RunLog:
         return time.monotonic() - self._start
 
     def meta_iteration(self, iteration, row, inner_steps, statistics):
-        """One meta-iteration, in the CSV and shown.
+        """Writes one meta-iteration to the CSV and shows it.
 
         Args:
             iteration: its number.
             row: name of the row.
-            inner_steps: taken in it.
+            inner_steps: number of inner steps in it.
             statistics: see `training.engine.meta_step.MetaStatistics`.
         """
         self.line(iteration, row, statistics)
         self.show(iteration, row, inner_steps, statistics)
 
     def line(self, iteration, row, statistics, more=()):
-        """A line of the CSV; `more` are the further columns."""
+        """Writes a line of the CSV; `more` are the further columns."""
         values = [f"{value:.5g}" for value in (*statistics, *more)]
         self._csv.writerow([iteration, row, f"{self.seconds:.1f}", *values])
 
     def show(self, iteration, row, inner_steps, statistics):
-        """What TensorBoard and the bar show; arguments of `meta_iteration`."""
+        """Updates TensorBoard and the bar; arguments as of `meta_iteration`."""
         self._inner_steps += inner_steps
         old = self._loss
         loss = statistics.meta_loss
@@ -124,13 +124,13 @@ class RunLog:
                              - self._bar.n)  # fmt: skip
 
     def held_out(self, iteration: int, results: dict):
-        """An evaluation on held-out draws: row name to log losses."""
+        """Shows an evaluation on held-out draws: row name to log losses."""
         with self._events.as_default(iteration):
             for row, (own, *_) in results.items():
                 tf.summary.scalar(f"held_out/{row}", own)
 
     def flush(self):
-        """Everything so far is on the disk."""
+        """Writes everything so far to the disk."""
         self._file.flush()
         self._events.flush()
 

@@ -13,10 +13,10 @@ class Schedule:
     """When a run saves, evaluates and ends.
 
     Args:
-        max_seconds: end after so long; None never does.
-        max_iterations: end at this meta-iteration; None never does.
-        save_seconds: between checkpoints.
-        evaluate_seconds: between held-out evaluations; 0: none.
+        max_seconds: time after which the run ends; None for no limit.
+        max_iterations: meta-iteration at which it ends; None for no limit.
+        save_seconds: time between checkpoints.
+        evaluate_seconds: time between held-out evaluations; 0 for none.
     """
 
     max_seconds: float | None = None
@@ -25,7 +25,7 @@ class Schedule:
     evaluate_seconds: float = 900.0
 
     def over(self, seconds: float, iteration: int) -> bool:
-        """Whether a run ends, after so long and so many meta-iterations."""
+        """Whether a run ends after this time and number of meta-iterations."""
         return bool(
             (self.max_seconds and seconds >= self.max_seconds)
             or (self.max_iterations and iteration >= self.max_iterations)
@@ -33,7 +33,7 @@ class Schedule:
 
 
 class Job(NamedTuple):
-    """What is done at intervals, and at the end."""
+    """A job that is done at intervals, and at the end."""
 
     seconds: float
     do: Callable[[], None]
@@ -49,7 +49,7 @@ def train(
     refresh: Callable[[], None] = lambda: None,
     jobs: Iterable[Job] = (),
 ):
-    """Goes on with a run until it ends or is stopped; prints a summary.
+    """Continues a run until it ends or is stopped; prints a summary.
 
     At the end all jobs are done once more and the run is saved; it is evaluated
     unless it was stopped.
@@ -58,12 +58,12 @@ def train(
         folder: folder of the run, prepared.
         run: `training.runs.local.Run`, or another with the same interface.
         log: log of the run; closed at the end.
-        schedule: when what is done.
-        advance: does something of the run and writes it into the log; takes the
+        schedule: when the run saves, evaluates and ends.
+        advance: advances the run and writes the result to the log; takes the
             number of meta-iterations before, and returns that after it.
-        stopped: whether to stop.
-        refresh: brings the run's state here, before it is saved or evaluated.
-        jobs: done besides, after a `refresh`.
+        stopped: returns whether to stop.
+        refresh: fetches the run's state before it is saved or evaluated.
+        jobs: further jobs, done after a `refresh`.
     """
     due = [*jobs, Job(schedule.save_seconds, lambda: folder.save(run, log))]
     if schedule.evaluate_seconds:

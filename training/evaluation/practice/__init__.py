@@ -1,8 +1,8 @@
-"""The practice suite: networks as users have them, to steer training by.
+"""The practice suite: networks as users have them, to guide development.
 
 None of these tasks is in a meta-training set. Half of them serve decisions
-while weights are being trained; the other half is opened only for the final
-table of a campaign, so that tuning to the suite would show.
+while weights are being trained; the other half is used only for the final table
+of a campaign, so that tuning to the suite would show.
 """
 
 import pathlib
@@ -18,7 +18,7 @@ __all__ = ["HALVES", "Settings", "Suite", "draw_steps", "run"]
 
 
 def run(settings: Settings, out: pathlib.Path) -> dict:
-    """Runs what is missing; prints tables, writes a picture and all scores.
+    """Runs what is missing, prints tables, and writes a picture and all scores.
 
     Args:
         settings: what is to be compared.

@@ -15,10 +15,10 @@ from training.evaluation.rivals import OUTPUT
 
 
 class Positions(layers.Layer):
-    """Adds a learned vector to every place of a sequence."""
+    """Adds a learned vector at every position of a sequence."""
 
     def build(self, shape):
-        """One vector a place."""
+        """Makes one vector per position."""
         self.vectors = self.add_weight(
             shape=shape[1:], initializer="random_normal", name="positions"
         )
@@ -29,7 +29,7 @@ class Positions(layers.Layer):
 
 
 def _block(x, width, heads, causal):
-    """Attention and an MLP, normalized before, added to what comes in."""
+    """A pre-norm Transformer block: residual attention and MLP."""
     y = layers.LayerNormalization()(x)
     y = layers.MultiHeadAttention(heads, width // heads)(
         y, y, use_causal_mask=causal

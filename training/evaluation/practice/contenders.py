@@ -20,16 +20,16 @@ class Contender(NamedTuple):
     """An optimizer with the learning rates that it is run with."""
 
     name: str
-    make: Callable  # of the number of steps, to an optimizer not built yet
+    make: Callable  # function of the number of steps to an unbuilt optimizer
     rates: tuple
-    set_rate: Callable  # of the optimizer and a rate
+    set_rate: Callable  # function of the optimizer and a rate
 
 
 class CosineToZero(keras.optimizers.schedules.LearningRateSchedule):
     """A cosine from `peak`, a variable, to zero after a number of steps.
 
     Args:
-        steps: when zero is reached.
+        steps: number of steps until zero is reached.
     """
 
     def __init__(self, steps: int):
@@ -63,11 +63,11 @@ def adam() -> Contender:
 
 
 def references() -> dict[str, Contender]:
-    """What stands beside for reference, by name.
+    """Optimizers that are shown for reference, by name.
 
     AdamW with a cosine to zero, which knows the number of steps, with each of
-    the rates; others at Keras's default learning rate, as far as the installed
-    Keras has them. (Adam's default is one of `RATES`.)
+    the rates; others at Keras's default learning rate, if the installed Keras
+    has them. (Adam's default is one of `RATES`.)
     """
     found = {
         COSINE: Contender(

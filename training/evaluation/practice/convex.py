@@ -1,4 +1,4 @@
-"""Linear models on real features as they come, not scaled."""
+"""Linear models on real features, which are not scaled."""
 
 import functools
 
@@ -18,7 +18,7 @@ from training.evaluation.practice.task import (
 from training.evaluation.rivals import OUTPUT
 
 BANDWIDTH = 0.3
-"""Size of the noise on rows that are drawn again, in a feature's deviations."""
+"""Size of the noise on drawn rows, in standard deviations of a feature."""
 
 
 @functools.lru_cache(maxsize=2)
@@ -33,7 +33,7 @@ def _table(name: str):
 def smoothed(name: str, generator, count: int, held_out: bool):
     """Rows of a small table drawn with replacement, with noise on features.
 
-    So the table's distribution, smoothed, has no end.
+    This gives endless examples of the table's smoothed distribution.
 
     Args:
         name: name of a data set in scikit-learn.

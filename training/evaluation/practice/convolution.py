@@ -56,7 +56,7 @@ def _vgg():
 
 
 def _residual(shape, normalization):
-    """A ResNet of one block a stage, as in He et al. (2016)."""
+    """A ResNet of one block per stage, as in He et al. (2016)."""
     inputs = keras.Input(shape)
     x = layers.Conv2D(16, 3, padding="same", use_bias=False)(inputs)
     x = layers.ReLU()(normalization()(x))

@@ -1,4 +1,4 @@
-"""Networks of coordinates: a photograph in sines, and Burgers' equation."""
+"""Coordinate networks: a photograph in sines, and Burgers' equation."""
 
 import functools
 
@@ -25,7 +25,7 @@ OMEGA = 15.0
 
 
 def _pixels() -> Rows:
-    """Places in [-1, 1] and colours; every fifth pixel is held out."""
+    """Positions in [-1, 1] and colours; every fifth pixel is held out."""
     image = pictures.photographs()[1]
     top, left = (image.shape[0] - SIDE) // 2, (image.shape[1] - SIDE) // 2
     colours = image[top : top + SIDE, left : left + SIDE].reshape(-1, 3)
@@ -72,7 +72,7 @@ VISCOSITY = 0.05
 
 
 def points(generator, count, held_out):
-    """Places (t, x) inside, at the start and at the ends of [0, 1] x [-1, 1].
+    """Points (t, x) inside, at the start and at the ends of [0, 1] x [-1, 1].
 
     Returns:
         Three arrays [count, 2], and u at the start [count, 1].
@@ -97,13 +97,13 @@ def _field():
 
 
 def burgers(model, x, y, training):
-    """Squared residual of u_t + u u_x = nu u_xx, and of what bounds it.
+    """Squared residuals of u_t + u u_x = nu u_xx and its boundary conditions.
 
     Args:
-        model: gives u at places (t, x).
-        x: places inside, at the start, at the ends.
+        model: network that gives u at points (t, x).
+        x: points inside, at the start, at the ends.
         y: u at the start.
-        training: told to the model.
+        training: passed to the model.
     """
     inside, start, ends = x
     with tf.GradientTape() as outer:

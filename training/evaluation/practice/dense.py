@@ -45,15 +45,15 @@ def _wide():
 
 
 CATEGORIES = (400, 30, 12)
-"""Values of each categorical column of `prices`."""
+"""Number of values of each categorical column of `prices`."""
 
 NUMBERS = 6
-"""Columns of numbers."""
+"""Number of numerical columns."""
 
 
 @functools.lru_cache(maxsize=1)
 def _effects():
-    """What categories and numbers do to a price, drawn once."""
+    """Effects of categories and numbers on a price, drawn once."""
     draw = np.random.default_rng(19)
     by_category = [draw.normal(size=n).astype("float32") for n in CATEGORIES]
     slopes = 0.5 * draw.normal(size=(CATEGORIES[1], NUMBERS))
@@ -64,7 +64,7 @@ def prices(generator, count, held_out):
     """Offers with three categories and six numbers, and their log prices.
 
     The first column's values are as rare as words are (Zipf's law); slopes in
-    the numbers depend on the second; what is left over is noise.
+    the numbers depend on the second; the rest is noise.
 
     Returns:
         Categories [count, 3] and numbers [count, 6]; prices [count, 1].

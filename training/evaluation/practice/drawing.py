@@ -14,8 +14,8 @@ from training.evaluation.practice.suite import Found
 def draw(found: list[Found], own: str, rates, path: pathlib.Path):
     """Writes a picture with a panel for each task.
 
-    Curves are means over blocks of minibatches; lines are medians over seeds,
-    shades their range.
+    Curves are means over blocks of minibatches: medians over seeds, with their
+    range shaded.
 
     Args:
         found: results of each task.
@@ -42,16 +42,16 @@ def draw(found: list[Found], own: str, rates, path: pathlib.Path):
 
 
 def _frame(axes, one, own, rates):
-    """The range that matters, and a title with the score."""
+    """Sets the relevant range, and a title with the score."""
     axes.set_yscale("log")
     scores = "  ".join(f"{one.score(own, rate).ratio:.2f}" for rate in rates)
     axes.set_title(f"{one.task.name}: {scores}", fontsize=9)
     best = one.runs[ADAM, one.best(ADAM)]
     low = min(np.min(run.losses) for run in best)
     high = max(run.losses[0] for run in best)
-    # A loss far above the first one is seen to leave the panel.
+    # A loss far above the first one leaves the panel, which can be seen.
     axes.set_ylim(0.8 * low, 2 * high)
-    # Few panels span a decade: powers of ten alone would leave them bare.
+    # Few panels span a decade: powers of ten alone would give few ticks.
     axes.yaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
     axes.yaxis.set_major_formatter("{x:g}")
     axes.yaxis.set_minor_formatter("")

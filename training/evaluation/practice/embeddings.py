@@ -1,4 +1,4 @@
-"""Large tables of which a step sees a few rows: words, and pairs of words."""
+"""Large tables of which each step uses few rows: words, and pairs of words."""
 
 import collections
 import functools
@@ -20,7 +20,7 @@ from training.evaluation.practice.task import (
 from training.evaluation.rivals import OUTPUT
 
 WORDS = 20_000
-"""Rows of the table of words; the last one is for all rarer words."""
+"""Rows of the table of words; the last one stands for all rarer words."""
 
 _WINDOW = 24
 _MODULES = 60
@@ -36,7 +36,7 @@ def _words():
     counts = collections.Counter()
     for words in by_module.values():
         counts.update(words)
-    # Ties in the order of the alphabet, not in that of files.
+    # Ties are broken by the alphabet, not by the order of files.
     order = sorted(counts, key=lambda word: (-counts[word], word))[: WORDS - 1]
     index = {word: k for k, word in enumerate(order)}
     return {
@@ -46,7 +46,7 @@ def _words():
 
 
 def modules() -> Endless:
-    """Which of the largest modules and packages are these words from?"""
+    """Words, and which of the largest modules and packages they are from."""
     by_module = _words()
     largest = sorted(by_module, key=lambda name: -len(by_module[name]))
     split = [text.parts(by_module[name], 128) for name in largest[:_MODULES]]
@@ -79,7 +79,7 @@ _REACH = 4
 
 
 def pairs() -> Rows:
-    """How often frequent words stand near each other, on a log scale."""
+    """How often frequent words occur near each other, on a log scale."""
     by_module = _words()
     sums = collections.Counter()
     for words in by_module.values():
@@ -91,7 +91,7 @@ def pairs() -> Rows:
     keys = np.array(sorted(key for key, n in sums.items() if n > 1))
     logs = np.log([sums[key] for key in keys.tolist()]).astype("float32")
     x = np.stack(np.divmod(keys, _FACTORED), axis=1).astype("int32")
-    # In the order of the keys neighbours are alike: every tenth is held out.
+    # Neighbouring keys are alike: every tenth one is held out.
     held = np.arange(len(keys)) % 10 == 9
     y = logs[:, None]
     return Rows(x[~held], y[~held], x[held][:4096], y[held][:4096], 64)

@@ -10,7 +10,7 @@ from problems.neural.on_pictures import pooled
 from training.evaluation.practice.sources import Rows
 
 COUNT = 20_000
-"""Training pictures of each data set: more take long to read."""
+"""Number of training pictures of each data set: more take long to read."""
 
 HELD_OUT = 2_048
 
@@ -36,7 +36,7 @@ def classified(name: str, side: int, batch: int) -> Rows:
     Args:
         name: name of the data set (`problems.pictures.PREPARED`).
         side: pictures are averaged over squares to this height and width.
-        batch: pictures of a minibatch.
+        batch: number of pictures of a minibatch.
 
     Raises:
         FileNotFoundError: the data set is not prepared.

@@ -17,7 +17,7 @@ from training.evaluation.rivals import OUTPUT
 
 
 def next_characters(written: str, length: int, batch: int) -> Endless:
-    """Windows of a text, and the same one character later.
+    """Windows of a text, and the same windows one character later.
 
     Args:
         written: the text.
@@ -46,7 +46,7 @@ def _lstm():
 
 
 def waves(generator, count, held_out):
-    """Damped waves in noise, and what follows without noise on it.
+    """Damped waves with noise, and a later value without noise.
 
     Returns:
         The first 20 values [count, 20, 1], and the 4th after them [count, 1].

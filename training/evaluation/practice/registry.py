@@ -38,7 +38,7 @@ QUICK = (
     "logistic",
     "sine_network",
 )
-"""Eight of the tasks for decisions: minutes on one core."""
+"""Eight of the tasks for decisions, which take minutes on one core."""
 
 
 def selected(names=None, half: str | None = None, quick: bool = False) -> list:
@@ -79,10 +79,10 @@ def selected(names=None, half: str | None = None, quick: bool = False) -> list:
 
 
 def check_data(tasks):
-    """Asks for missing data before anything is run.
+    """Reports missing data before anything is run.
 
     Args:
-        tasks: that are to be run.
+        tasks: tasks that are to be run.
 
     Raises:
         FileNotFoundError: a data set is not prepared.

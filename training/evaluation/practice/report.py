@@ -43,7 +43,7 @@ def columns(found: list[Found], own: str, rates) -> dict[str, list]:
 
 
 def tasks_table(found: list[Found], own: str, rates) -> str:
-    """One line a task: ratios, and figures of the first rate on held data."""
+    """One line per task: ratios, then losses and accuracy at the first rate."""
     by_column = columns(found, own, rates)
     header = [
         "task", *by_column, "best Adam", "loss", "Adam's", "held-out",
@@ -62,7 +62,7 @@ def tasks_table(found: list[Found], own: str, rates) -> str:
 
 
 def summary_table(found: list[Found], own: str, rates) -> str:
-    """One line an optimizer: what is said of these tasks together."""
+    """One line per optimizer: a summary of these tasks."""
     lines = []
     for column, scores in columns(found, own, rates).items():
         whole = score.summary(scores)
@@ -75,7 +75,7 @@ def summary_table(found: list[Found], own: str, rates) -> str:
 
 
 def write_csv(found: list[Found], own: str, path: pathlib.Path):
-    """One line a task, optimizer and learning rate.
+    """Writes a line for each task, optimizer and learning rate.
 
     Args:
         found: results of each task.
@@ -107,7 +107,7 @@ def report(found: list[Found], own: str, rates) -> dict:
     Args:
         found: results of each task.
         own: the learned optimizer's name among them.
-        rates: its first step lengths; details are those of the first.
+        rates: its first step lengths; details are shown for the first.
     """
     figures = {}
     for half in HALVES:

@@ -12,14 +12,14 @@ from training.evaluation.practice.sources import minibatches
 from training.evaluation.practice.task import Task, accuracy
 
 BLOCK = 50
-"""Steps that one call makes; a curve has the mean loss of each block."""
+"""Number of steps of one call; a curve has the mean loss of each block."""
 
 _CHUNK = 256
-"""Held-out examples whose loss is computed at once."""
+"""Number of held-out examples whose loss is computed at once."""
 
 
 class Run(NamedTuple):
-    """What one run gave."""
+    """The result of one run."""
 
     held_out_loss: float  # at theta, after the last step
     accuracy: float  # on the same examples; NaN where there are no classes
@@ -37,7 +37,7 @@ class Run(NamedTuple):
 
 
 def check_steps(steps: int):
-    """Refuses numbers of steps that are no whole blocks.
+    """Checks that a number of steps makes whole blocks.
 
     Raises:
         ValueError: not a multiple of `BLOCK`, or too few for a score.
@@ -52,8 +52,8 @@ def check_steps(steps: int):
 class Trainer:
     """Runs of one task by one optimizer.
 
-    Every run starts from the initial weights and has the minibatches of its
-    seed, whichever the optimizer and its learning rate.
+    The initial weights and the minibatches of a run depend only on its seed,
+    not on the optimizer or its learning rate.
 
     Args:
         task: what to train.
@@ -72,7 +72,7 @@ class Trainer:
         self.model = task.build(0)
         self.optimizer = contender.make(steps)
         self.optimizer.build(self.model.trainable_variables)
-        # The learned optimizer has another point in the variables meanwhile.
+        # During training the variables may hold the attended point.
         self._at_theta = getattr(
             self.optimizer, "at_theta", contextlib.nullcontext
         )
@@ -111,7 +111,7 @@ class Trainer:
         return loss, correct
 
     def reset(self, seed: int, rate: float):
-        """Puts everything to where a run begins."""
+        """Resets everything to the start of a run."""
         fresh = self.task.build(seed)
         for variable, value in zip(
             self.model.variables, fresh.variables, strict=True

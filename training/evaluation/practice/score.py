@@ -10,10 +10,10 @@ LAST = 2
 """Blocks at the end of a curve, 100 steps, whose mean loss counts."""
 
 CAP = 100.0
-"""What a ratio counts at most; also what a run counts that diverged."""
+"""The largest ratio, and that of a run that diverged."""
 
 WON = 1.0
-"""Ratios below are wins."""
+"""Ratios below this are wins."""
 
 
 class Score(NamedTuple):
@@ -49,8 +49,8 @@ def score(runs: list[Run], best: list[Run], rate: float) -> Score:
     """Compares an optimizer's runs with those of the best Adam.
 
     Args:
-        runs: one a seed.
-        best: Adam's at its best learning rate, of the same seeds.
+        runs: runs of the optimizer, one per seed.
+        best: Adam's runs at its best learning rate, with the same seeds.
         rate: the learning rate of `runs`.
     """
     own = np.array([final_loss(run) for run in runs])
@@ -72,12 +72,12 @@ class Summary(NamedTuple):
     geometric_mean: float
     worst: float
     won: int
-    diverged: int  # runs
+    diverged: int  # number of runs
     tasks: int
 
 
 def summary(scores: list[Score]) -> Summary:
-    """What is said of all tasks together."""
+    """Summarizes the scores of all tasks."""
     ratios = np.array([score.ratio for score in scores])
     return Summary(
         float(np.exp(np.mean(np.log(ratios)))),

@@ -1,4 +1,4 @@
-"""Data whose minibatches never end: drawn with replacement, or made anew.
+"""Data of endless minibatches: drawn with replacement, or generated anew.
 
 A minibatch is a function of the seed and the number of the step alone. NumPy
 draws it, so that it is the same on every machine, compiled or not.
@@ -10,7 +10,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 FEWEST_ROWS = 10_000
-"""With fewer rows a network could learn them by heart."""
+"""With fewer rows, a network could memorize them."""
 
 _HELD_OUT = 2**32 - 1
 """A seed apart from those of the steps."""
@@ -23,7 +23,7 @@ class Source(Protocol):
         """One minibatch (x, y)."""
 
     def held_out(self) -> tuple:
-        """Examples (x, y) that no minibatch has."""
+        """Examples (x, y) that are in no minibatch."""
 
 
 class Rows(NamedTuple):
@@ -31,9 +31,9 @@ class Rows(NamedTuple):
 
     Args:
         x: inputs, one row an example.
-        y: what they should give.
+        y: targets of these inputs.
         x_held_out: inputs that are not trained on.
-        y_held_out: what these should give.
+        y_held_out: targets of these.
         batch: rows of a minibatch.
     """
 
@@ -49,17 +49,18 @@ class Rows(NamedTuple):
         return self.x[rows], self.y[rows]
 
     def held_out(self):
-        """The rest."""
+        """The held-out rows."""
         return self.x_held_out, self.y_held_out
 
 
 class Endless(NamedTuple):
-    """Examples that are made anew at every step.
+    """Examples that are generated anew at every step.
 
     Args:
         make: a function of a generator, a number of examples and whether they
-            are held out (a source without an end may ignore that) to (x, y).
-        batch: examples of a minibatch.
+            are held out (an unlimited source may ignore that) that returns
+            (x, y).
+        batch: number of examples of a minibatch.
         held: number of examples that are held out.
     """
 

@@ -1,6 +1,6 @@
-"""How long every tensor's steps are, and how gradients align with the past.
+"""How long each tensor's steps are, and how gradients align with past ones.
 
-Nothing shows as fast what an optimizer does wrong: steps that die, grow, or are
+This shows fastest what an optimizer does wrong: steps that vanish, grow, or are
 too long from the start.
 """
 
@@ -23,11 +23,11 @@ _TINY = 1e-30
 
 
 class StepLengths(NamedTuple):
-    """Those of one run: arrays [steps, T], and names of the T tensors."""
+    """Step lengths of one run: arrays [steps, T], and the T tensors' names."""
 
     step: np.ndarray  # root mean square of the step
     tensor: np.ndarray  # root mean square of the tensor before the step
-    alignment: np.ndarray  # cosine of the gradient and the past average
+    alignment: np.ndarray  # cosine of the gradient and the average of past ones
     loss: np.ndarray  # of every minibatch, [steps]
     names: tuple
     ranks: tuple  # number of axes of each tensor
@@ -96,13 +96,13 @@ def _rms(x):
 
 
 def _cosine(x, y):
-    """0 where one of them is 0."""
+    """The cosine of two arrays, 0 where one of them is 0."""
     squares = tf.reduce_sum(x * x) * tf.reduce_sum(y * y)
     return tf.math.divide_no_nan(tf.reduce_sum(x * y), tf.sqrt(squares))
 
 
 def _smoothed(values: np.ndarray) -> np.ndarray:
-    """Running averages over ever longer times, [steps, T]."""
+    """Running averages over a growing window, [steps, T]."""
     sums = np.concatenate([np.zeros((1, values.shape[1])), values.cumsum(0)])
     last = np.arange(1, len(values) + 1)
     first = last - np.maximum(last // 10, 1)
@@ -116,7 +116,7 @@ def draw(found: dict[str, StepLengths], title: str, path: pathlib.Path):
     (biases, gains) are dashed.
 
     Args:
-        found: by the name of the optimizer.
+        found: step lengths by the name of the optimizer.
         title: title of the picture.
         path: path of the PNG.
     """
@@ -162,7 +162,7 @@ def draw(found: dict[str, StepLengths], title: str, path: pathlib.Path):
 
 
 def write_csv(found: dict[str, StepLengths], path: pathlib.Path):
-    """The same numbers, at steps 1, 2, 4, 8, ... and the last one."""
+    """Writes the same numbers, at steps 1, 2, 4, 8, ... and the last one."""
     rows = []
     for name, lengths in found.items():
         last = len(lengths.loss) - 1

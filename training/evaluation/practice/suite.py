@@ -1,4 +1,4 @@
-"""The suite as a whole: which runs there are, and what is made of them."""
+"""The suite as a whole: its runs, and how their results are collected."""
 
 import dataclasses
 import functools
@@ -14,12 +14,12 @@ from training.evaluation.practice.runs import Run, Trainer, check_steps
 from training.evaluation.practice.task import Task
 
 RIVALS = pathlib.Path(__file__).parents[2] / "results" / "practice.csv"
-"""What the rivals did, kept so that new weights need only their own runs."""
+"""Runs of the rivals, kept so that new weights need only their own runs."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """What is to be compared.
+    """Settings of a comparison.
 
     Args:
         tasks: names; None for all.
@@ -36,7 +36,7 @@ class Settings:
             those that are finished are shown in any case.
 
     Raises:
-        ValueError: an unknown task or half, or a number that makes no sense.
+        ValueError: an unknown task or half, or a number out of range.
     """
 
     tasks: tuple | None = None
@@ -71,7 +71,7 @@ class Found(NamedTuple):
     """Everything that was run on one task, by name and learning rate."""
 
     task: Task
-    runs: dict  # of (name, rate), a list over seeds
+    runs: dict  # (name, rate) to a list over seeds
 
     def of(self, name: str) -> dict:
         """Learning rate to runs, of one optimizer."""
@@ -82,7 +82,7 @@ class Found(NamedTuple):
         return score.best_rate(self.of(name))
 
     def score(self, name: str, rate: float | None = None) -> score.Score:
-        """Against the best Adam; at the optimizer's best rate if none."""
+        """The score against the best Adam, by default at the best rate."""
         if rate is None:
             rate = self.best(name)
         best = self.runs[ADAM, self.best(ADAM)]
@@ -90,7 +90,7 @@ class Found(NamedTuple):
 
 
 class Suite:
-    """Runs of all that are to be compared, or the finished ones.
+    """Runs of all contenders, made here or finished earlier.
 
     Args:
         settings: what is to be compared.
@@ -103,7 +103,7 @@ class Suite:
         self._rivals = Results(settings.rivals)
 
     def run(self, own: bool = True) -> list[Found]:
-        """Every task, one after another.
+        """Runs every task, one after another.
 
         Args:
             own: whether the learned optimizer is run, too.
@@ -148,7 +148,7 @@ class Suite:
     def _jobs(self, task, contender: Contender):
         """Seed, learning rate and key of every run.
 
-        Whole grids come one after another, for whoever stops the program.
+        Each seed's grid comes before the next, in case of an interruption.
         """
         steps = self.settings.steps
         return [

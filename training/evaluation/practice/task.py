@@ -17,7 +17,7 @@ HALVES = (DECISION, FINAL)
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-    """A network of Keras with data whose minibatches never end.
+    """A Keras network with data of endless minibatches.
 
     Args:
         name: unique within the suite.
@@ -34,8 +34,8 @@ class Task:
             holds the indices of classes (0 or 1 for one logit).
         compiled: whether XLA compiles training steps, which is faster for some
             networks and slower for others.
-        digest: returns what tells data apart that differ between machines.
-        version: to be raised with any change that alters the results.
+        digest: returns a digest of data that differ between machines.
+        version: number to be raised with any change that alters the results.
     """
 
     name: str
@@ -51,7 +51,7 @@ class Task:
     version: int = 1
 
     def key(self) -> str:
-        """Tells results of the task apart from those of any other one."""
+        """A key that tells the task's results apart from those of any other."""
         return f"{self.name} {self.version} {self.digest()}".strip()
 
     def build(self, seed: int) -> keras.Model:
@@ -62,7 +62,7 @@ class Task:
 
 @contextlib.contextmanager
 def seeded(seed: int):
-    """Seeds what Keras leaves to chance, and restores the generator after.
+    """Seeds Keras's random choices, and restores the generator afterwards.
 
     Keras draws the seeds of initializers and dropout that were given none from
     Python's global generator.
@@ -102,7 +102,7 @@ def regression() -> Callable:
 
 
 def accuracy(outputs, y):
-    """The share of the correct classes.
+    """The share of correct classes.
 
     Args:
         outputs: logits, [..., classes], or [..., 1] for two classes.

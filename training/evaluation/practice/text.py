@@ -12,10 +12,10 @@ SKIPPED = frozenset(
     {"test", "tests", "site-packages", "encodings", "lib2to3", "distutils",
      "idlelib", "turtledemo", "tkinter", "pydoc_data", "ensurepip"}
 )  # fmt: skip
-"""Folders left out: tables, and what some installations lack."""
+"""Folders that are left out: tables, and what some installations lack."""
 
 _HELD_OUT = 10
-"""One block of a text in so many is held out."""
+"""One block of a text in this many is held out."""
 
 
 def _folder() -> pathlib.Path:
@@ -24,7 +24,7 @@ def _folder() -> pathlib.Path:
 
 @functools.lru_cache(maxsize=1)
 def sources() -> dict[str, str]:
-    """Module or package of the standard library to its source text."""
+    """The source texts of the standard library, by module or package."""
     found = {}
     for path in sorted(_folder().rglob("*.py")):
         parts = path.relative_to(_folder()).parts
@@ -46,12 +46,12 @@ def _digest(text: str) -> str:
 
 
 def digest_of_sources() -> str:
-    """Tells the sources of two versions of Python apart."""
+    """A digest that tells the sources of two versions of Python apart."""
     return _digest("".join(sources().values()))
 
 
 def digest_of_documentation() -> str:
-    """Tells the manuals of two versions of Python apart."""
+    """A digest that tells the manuals of two versions of Python apart."""
     return _digest(documentation())
 
 

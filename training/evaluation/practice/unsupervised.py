@@ -19,7 +19,7 @@ from training.evaluation.rivals import OUTPUT
 
 
 def _reconstructed() -> Rows:
-    """Pictures of [0, 1] that are to be given back."""
+    """Pictures in [0, 1] that are to be reconstructed."""
     x, _, x_held_out, _ = (
         part for part in pictures.classified("mnist", 14, batch=32)[:4]
     )
@@ -46,11 +46,11 @@ def _autoencoder():
 
 
 NOISE = 0.2
-"""Standard deviation of what is to be taken away, pictures being in [0, 1]."""
+"""Standard deviation of the noise to be removed; pictures are in [0, 1]."""
 
 
 def noisy_patches(generator, count, held_out, side=16):
-    """Random parts of photographs with noise, and without.
+    """Random patches of photographs, with and without noise.
 
     The right quarter of each photograph is held out.
     """
@@ -86,7 +86,7 @@ def _denoising():
 
 
 def picture_pairs(generator, count, held_out):
-    """Pairs of digits, half of them of one class: ((x, x'), whether so)."""
+    """Pairs of digits, half of them of one class: ((x, x'), whether equal)."""
     split = pictures.classified("mnist", 14, batch=count)
     x, y = split.held_out() if held_out else (split.x, split.y)
     first = generator.integers(0, len(y), count)
