@@ -23,11 +23,7 @@ MIXED = ((), (3,), (2, 3), (2, 1, 2, 1))
 SHAPES = {
     "one parameter": ((),),
     "mixed": MIXED,  # rows of one parameter
-    "rows": (
-        (2,),
-        (4, 1),
-        (2, 1, 2, 2),
-    ),  # of two, several per tensor
+    "rows": ((2,), (4, 1), (2, 1, 2, 2)),  # of two, several per tensor
     "row a tensor": ((3,), (1, 3), (3, 1, 1)),
 }
 ABLATIONS = {
@@ -212,7 +208,7 @@ def test_eager(shapes):
 
 
 def test_step_lengths_far_from_their_mean():
-    """They are moved to within 5 of it, in a compiled step or not."""
+    """They are moved to within 5 of it, with or without a step of their own."""
     compare(RuleConfig(), MIXED, rule.step, spread=12.0)
 
 

@@ -82,7 +82,7 @@ def test_losses_are_those_of_theta(compiled):
         1e-5,
         1e-6,
     )
-    # `states` are those before each step, so each next one has a step's loss.
+    # `states` are those before each step: `losses[0]` is that of state 1.
     theta = tf.transpose(segment.states[0][1])
     loss = FAMILY.full_loss(compiled.data, FAMILY.unflatten(theta))
     np.testing.assert_allclose(segment.losses[0], loss, 1e-5)
