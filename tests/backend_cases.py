@@ -1,7 +1,7 @@
-"""What the optimizer does to given gradients, on whichever backend runs.
+"""The optimizer's updates for given gradients, on the backend that runs.
 
 Keras fixes the backend at import, so `tests/test_backends.py` runs this, and
-`tests/backend_models.py`, in a process of its own for each backend, and
+`tests/backend_models.py`, in a separate process for each backend, and
 compares the arrays. Nothing here imports TensorFlow.
 """
 
@@ -12,9 +12,9 @@ from hrnn_opt import HierarchicalRNN
 from hrnn_opt.model import chunks
 
 BACKEND = keras.backend.backend()
-STEPS, BAD = 20, 9  # at step number BAD a gradient is not finite
+STEPS, BAD = 20, 9  # one gradient of step BAD is not finite
 RATE = 0.125
-SEED = 3  # of the weights: with it every tensor moves visibly
+SEED = 3  # seed of weights with which every tensor moves
 
 SHAPES = {
     "scale": (),
@@ -47,12 +47,12 @@ FEATURES = {
         "gradient_accumulation_steps": 2,
     },
 }
-# Those whose code on JAX depends on values, which `jax.jit` only traces.
+# Features whose code on JAX depends on values, which `jax.jit` only traces.
 TRACED = ("overwritten", "accumulation", "constraints", "all")
 
 
 def modes():
-    """Ways to make a step: on JAX also `stateless_apply` in `jax.jit`."""
+    """Ways to take a step: on JAX also `stateless_apply` in `jax.jit`."""
     return ("eager", "jit") if BACKEND == "jax" else ("eager",)
 
 
@@ -63,9 +63,9 @@ def start(shapes):
 
 
 def gradients(shapes, steps=STEPS, seed=2):
-    """For each step one array a tensor, of sizes two decades apart.
+    """For each step, one array per tensor, of sizes two decades apart.
 
-    Of a "table" a step sees few rows, and rows 2 and 5 are never seen.
+    A step sees only a few rows of a "table", and never its rows 2 and 5.
     """
     rng = np.random.default_rng(seed)
     every = []
@@ -83,13 +83,13 @@ def gradients(shapes, steps=STEPS, seed=2):
 
 
 def with_a_bad_step(every):
-    """The same, with a NaN at step number `BAD`."""
+    """The same gradients, with a NaN at step number `BAD`."""
     every[BAD][-1].flat[-1] = np.nan
     return every
 
 
 class Stepper:
-    """Variables, and an optimizer that moves them."""
+    """Variables, and the optimizer that updates them."""
 
     def __init__(self, weights, shapes, dtype, mode, **kwargs):
         self.variables = [
@@ -123,7 +123,7 @@ class Stepper:
         return apply
 
     def step(self, gradients):
-        """Moves once."""
+        """Takes one step."""
         self._apply(
             [
                 keras.ops.convert_to_tensor(g, dtype=v.dtype)
@@ -132,7 +132,7 @@ class Stepper:
         )
 
     def theta(self):
-        """theta of each tensor, where the variables hold phi or theta."""
+        """theta of each tensor, whether the variables hold phi or theta."""
         slots, held = self.optimizer._slots, not self.optimizer.holds_theta
         return [
             numpy(v).astype("float64") - held * numpy(slots.offset(t))
@@ -141,12 +141,12 @@ class Stepper:
 
 
 def numpy(tensor):
-    """As an array."""
+    """The tensor as a NumPy array."""
     return keras.ops.convert_to_numpy(tensor)
 
 
 def by_tensor(thetas):
-    """What each step gave, as one array a tensor: {name: [steps, ...]}."""
+    """The results of all steps, one array per tensor: {name: [steps, ...]}."""
     return {
         name: np.stack([step[t] for step in thetas])
         for t, name in enumerate(SHAPES)
@@ -154,9 +154,10 @@ def by_tensor(thetas):
 
 
 def trajectory(weights, dtype, mode, **arguments):
-    """20 steps on tensors of odd shapes: theta after each.
+    """20 steps on tensors of odd shapes: theta after each step.
 
-    With weight decay, one bad step, and once the variables hold theta.
+    With weight decay, one bad step, and one step after which the variables
+    hold theta.
     """
     stepper = Stepper(
         weights, SHAPES, dtype, mode, weight_decay=0.5, **arguments
@@ -171,7 +172,7 @@ def trajectory(weights, dtype, mode, **arguments):
 
 
 def large(weights, dtype, mode):
-    """20 steps with a tensor of two pieces: the last theta."""
+    """20 steps with a tensor of two pieces: theta at the end."""
     stepper = Stepper(weights, LARGE, dtype, mode, weight_decay=0.5)
     for grads in with_a_bad_step(gradients(LARGE)):
         stepper.step(grads)
@@ -180,7 +181,7 @@ def large(weights, dtype, mode):
 
 
 def feature(weights, name, mode):
-    """8 steps with a feature of Keras's optimizers: theta, averages."""
+    """8 steps with a feature of Keras's optimizers: theta and the averages."""
     stepper = Stepper(weights, SHAPES, "float64", mode, **FEATURES[name])
     if name == "constraints":
         for variable in stepper.variables:
@@ -204,7 +205,7 @@ def feature(weights, name, mode):
 
 
 def many_pieces(weights, mode):
-    """8 steps in so many pieces that one program maps over them."""
+    """8 steps in so many pieces that one program is mapped over them."""
     before, chunks.PIECE = chunks.PIECE, 16
     chunks._pack.cache_clear()
     try:
@@ -218,7 +219,7 @@ def many_pieces(weights, mode):
 
 
 def run(weights):
-    """Everything, as {case: {name: array}}; float64 last, for JAX's setting."""
+    """All cases, {case: {name: array}}; float64 last, as JAX must enable it."""
     results = {}
     for mode in modes():
         for dtype in ("float32", "bfloat16"):
@@ -238,7 +239,7 @@ def run(weights):
 
 
 def enable_float64():
-    """JAX rounds to float32 unless told otherwise."""
+    """Enables float64 in JAX, which otherwise rounds to float32."""
     if BACKEND == "jax":
         import jax
 

@@ -1,8 +1,8 @@
-"""What `fit` and a saved model do, on whichever backend runs.
+"""`fit` and saved models, on the backend that runs.
 
-See `tests/backend_cases.py`. `python -m tests.backend_models FOLDER` makes
+See `tests/backend_cases.py`. `python -m tests.backend_models FOLDER` writes
 `FOLDER/<backend>.npz`, with the cases of both files, and `<backend>.keras`;
-with `--load` it goes on with the models that all backends have saved there.
+with `--load` it continues the models that all backends have saved there.
 FOLDER holds the optimizer's weights, as `weights_file` names them.
 """
 
@@ -25,7 +25,7 @@ BATCH, EPOCHS = 4, 6
 
 
 def new_model(weights, loss_scaled=False, **arguments):
-    """An embedding and two layers, with the same initial values always."""
+    """An embedding and two layers, always with the same initial weights."""
     model = keras.Sequential(
         [
             keras.Input((3,), dtype="int32"),
@@ -55,7 +55,7 @@ def new_model(weights, loss_scaled=False, **arguments):
 
 
 def fit(model, first, last, callbacks=None, x=X, y=Y):
-    """Epochs [first, last) of 4 steps, validated after each."""
+    """Epochs [first, last) of 4 steps, with validation after each."""
     return model.fit(
         x,
         y,
@@ -70,18 +70,18 @@ def fit(model, first, last, callbacks=None, x=X, y=Y):
 
 
 def values(model):
-    """Of the model's variables, as {name: array}."""
+    """The model's variables, as {name: array}."""
     return {f"v{k}": numpy(v) for k, v in enumerate(model.variables)}
 
 
 def everything(model):
-    """Of model and optimizer."""
+    """The variables of model and optimizer."""
     own = {f"o{k}": numpy(v) for k, v in enumerate(model.optimizer.variables)}
     return values(model) | own
 
 
 def interrupted(weights, folder):
-    """`fit`, saved in the middle; and what it is without interruption."""
+    """`fit`, saved in the middle and continued; and without interruption."""
     whole, half = new_model(weights), new_model(weights)
     history = fit(whole, 0, EPOCHS)
     fit(half, 0, EPOCHS // 2)
@@ -102,7 +102,7 @@ def interrupted(weights, folder):
 
 
 def amid_training(weights):
-    """Evaluation between steps of an own loop: at theta, and back to phi."""
+    """Evaluation between the steps of a custom loop: at theta, then at phi."""
     model = new_model(weights)
     for k in range(3):
         rows = slice(k * BATCH, (k + 1) * BATCH)
@@ -123,7 +123,7 @@ def amid_training(weights):
 
 
 class Flags(keras.callbacks.Callback):
-    """Whether the variables hold theta after each batch."""
+    """Records after each batch whether the variables hold theta."""
 
     def on_train_begin(self, logs=None):
         self.flags = []
@@ -133,7 +133,7 @@ class Flags(keras.callbacks.Callback):
 
 
 def swapped_on_batch(weights, folder):
-    """With theta in the variables after each batch, for checkpoints there."""
+    """Holds theta in the variables after each batch, for checkpoints there."""
     model, flags = new_model(weights), Flags()
     file = folder / f"{BACKEND}_batch.keras"
     save = keras.callbacks.ModelCheckpoint(file, save_freq=3)
@@ -145,7 +145,7 @@ def swapped_on_batch(weights, folder):
 
 
 def bad_batch(weights):
-    """A NaN in one batch: one step skipped, one warning."""
+    """A NaN in one batch: one skipped step and one warning."""
     model, y = new_model(weights), Y.copy()
     y[5, 1] = np.nan
     with warnings.catch_warnings(record=True) as caught:
@@ -159,9 +159,9 @@ def bad_batch(weights):
 
 
 def mixed_precision(folder):
-    """float16 with a scaled loss: learns, and goes on from a file."""
+    """float16 with a scaled loss: learns, and continues from a file."""
     keras.config.set_dtype_policy("mixed_float16")
-    # Initial meta-parameters, which descend from any learning rate.
+    # Initial meta-parameters, which descend at any learning rate.
     model = new_model(None, loss_scaled=True)
     losses = fit(model, 0, 4)["loss"]
     model.save(folder / f"{BACKEND}_mixed.keras")
@@ -177,7 +177,7 @@ def mixed_precision(folder):
 
 
 def stateless_loop(weights):
-    """JAX's own training loop: a jitted step, state outside of variables."""
+    """JAX's own training loop: a jitted step, with state outside variables."""
     import jax
 
     model = new_model(weights)
@@ -224,7 +224,7 @@ def stateless_loop(weights):
 
 
 def interrupted_in_bfloat16(weights, folder):
-    """The same with a state of bfloat16."""
+    """The same with a state in bfloat16."""
     arguments = {"state_dtype": "bfloat16"}
     whole = new_model(weights, **arguments)
     half = new_model(weights, **arguments)
@@ -243,7 +243,7 @@ def interrupted_in_bfloat16(weights, folder):
 
 
 def in_float32(arrays):
-    """NumPy's files do not know bfloat16."""
+    """Converts bfloat16 arrays to float32, since NumPy cannot save them."""
     return {name: np.asarray(x, "float32") for name, x in arrays.items()}
 
 
@@ -263,7 +263,7 @@ def run(folder):
 
 
 def load(folder):
-    """Goes on with the models saved by every backend."""
+    """Continues the models saved by every backend."""
     results = {}
     for backend in ("tensorflow", "jax", "torch"):
         file = folder / f"{backend}.keras"
@@ -279,7 +279,7 @@ def load(folder):
 
 
 def write(path, results):
-    """{case: {name: array}} as one file."""
+    """Writes {case: {name: array}} to one file."""
     np.savez(
         path,
         **{
@@ -291,7 +291,7 @@ def write(path, results):
 
 
 def main(folder, load_others):
-    """Writes what this backend gives."""
+    """Writes the results of this backend."""
     if load_others:
         write(folder / f"{BACKEND}_loads.npz", load(folder))
     else:
@@ -300,6 +300,6 @@ def main(folder, load_others):
 
 if __name__ == "__main__":
     if BACKEND != "tensorflow":
-        # Nothing may need it: this process is like one without TensorFlow.
+        # The other backends must work without TensorFlow.
         sys.modules["tensorflow"] = None
     main(pathlib.Path(sys.argv[1]), "--load" in sys.argv)

@@ -1,4 +1,4 @@
-"""What all tests share."""
+"""Settings and fixtures that all tests share."""
 
 import os
 import shutil
@@ -17,7 +17,7 @@ LONG = (
     "test_guard",
     "test_chunks",
 )
-"""Files that take minutes: they begin first, so that no process ends alone."""
+"""Files that take minutes. They start first, so that no process ends alone."""
 
 ENGINE = (
     "test_asynchronous",
@@ -33,14 +33,14 @@ ENGINE = (
     "test_streams",
     "test_unroll",
 )
-"""Files that run graphs of meta-training: as traced, as its programs do."""
+"""Files that keep graphs of meta-training as traced, as its programs do."""
 
 
 def pytest_configure(config):
-    """Compiled programs are kept for this session alone, never the user's."""
+    """Keeps compiled programs for this session only, apart from the user's."""
     os.environ.pop("TF_XLA_FLAGS", None)
     if "PYTEST_XDIST_WORKER" in os.environ:
-        # Processes share the cores, also with the programs that they start.
+        # Test processes share the cores, also with the programs they start.
         os.environ.setdefault("OMP_NUM_THREADS", "1")
         os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
     if not hasattr(config, "workerinput"):
@@ -48,29 +48,29 @@ def pytest_configure(config):
 
 
 def pytest_unconfigure(config):
-    """The folder goes; processes of pytest-xdist have shared it."""
+    """Removes the folder that the processes of pytest-xdist have shared."""
     if not hasattr(config, "workerinput"):
         shutil.rmtree(os.environ.pop("HRNN_OPT_CACHE"), ignore_errors=True)
 
 
 def pytest_collection_modifyitems(items):
-    """Long files first; each goes to one process as a whole."""
+    """Puts long files first, and each file as a whole into one process."""
     place = {name: number for number, name in enumerate(LONG)}
     items.sort(key=lambda item: place.get(item.path.stem, len(LONG)))
 
 
 @pytest.fixture(autouse=True, scope="session")
 def seeded():
-    """The same random numbers in every run.
+    """Makes random numbers the same in every run.
 
-    Once: each call empties TensorFlow's kernel cache, which costs seconds.
+    Only once: each call empties TensorFlow's kernel cache, which costs seconds.
     """
     keras.utils.set_random_seed(0)
 
 
 @pytest.fixture(autouse=True, scope="module")
 def graphs_as_traced(request):
-    """What `training.meta_train` sets for its process, for some files."""
+    """For some files, sets what `training.meta_train` sets for its process."""
     if request.path.stem not in ENGINE:
         yield
         return
@@ -85,7 +85,7 @@ def graphs_as_traced(request):
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item, call):
-    """A test marked as required must not be skipped."""
+    """Fails a test that is marked as required but skipped."""
     report = yield
     if report.skipped and item.get_closest_marker("required"):
         report.outcome = "failed"

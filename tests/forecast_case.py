@@ -1,4 +1,4 @@
-"""Memory that training takes, and its forecast; run by `test_estimate.py`.
+"""Memory that training uses, and its forecast; run by `test_estimate.py`.
 
 `python -m tests.forecast_case hrnn` (or `adam`) prints both, in bytes.
 """
@@ -13,7 +13,7 @@ from training.common.memory import Peak
 
 
 def main(name: str):
-    """Trains a small ConvNet for an epoch: full pieces and packed ones."""
+    """Trains a small ConvNet for an epoch, with full and packed pieces."""
     layers = keras.layers
     model = keras.Sequential([keras.Input((32, 32, 3))])
     for filters in (64, 128, 192, 256):

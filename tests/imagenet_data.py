@@ -1,5 +1,6 @@
-"""A tiny ImageNet, made here, for the builder of tensorflow-datasets as it is:
-tars of JPEGs, each of one colour that tells its number.
+"""A tiny ImageNet, made here for the unchanged builder of tensorflow-datasets.
+
+It consists of tars of JPEGs, each with a colour that encodes its number.
 """
 
 import io
@@ -15,7 +16,7 @@ TRAIN = EACH * len(SYNSETS)
 
 
 def jpeg(number: int = 0, height: int = 48, width: int = 64) -> bytes:
-    """A picture that is brighter to the right, its number in the blue."""
+    """A picture that is brighter to the right, with its number in the blue."""
     x = tf.linspace(0.0, 255.0, width)[None, :, None]
     y = tf.linspace(0.0, 255.0, height)[:, None, None]
     shape = (height, width, 1)
@@ -39,7 +40,7 @@ def _tar(members: dict[str, bytes]) -> bytes:
 
 
 def write_tars(data_dir: pathlib.Path):
-    """The two archives, where tensorflow-datasets looks for them."""
+    """Writes both archives to where tensorflow-datasets looks for them."""
     manual = data_dir / "downloads" / "manual"
     manual.mkdir(parents=True)
     synsets = {}
@@ -56,7 +57,7 @@ def write_tars(data_dir: pathlib.Path):
 
 
 def prepare(data_dir: pathlib.Path) -> pathlib.Path:
-    """The prepared folder; skips where tensorflow-datasets is missing."""
+    """The prepared folder; skips if tensorflow-datasets is not installed."""
     tfds = pytest.importorskip(
         "tensorflow_datasets", reason='needs pip install "hrnn-opt[data]"'
     )

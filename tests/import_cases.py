@@ -1,9 +1,9 @@
-"""Imports every module of ours; a program of `tests/test_compilation_cache.py`.
+"""Imports all our modules; a program of `tests/test_compilation_cache.py`.
 
 `python -m tests.import_cases FOLDER` prints the modules that change the
-environment when they are imported, and the programs (with a 3) after whose
-import `compilation_cache.enable` keeps nothing in FOLDER: TensorFlow has
-computed something before.
+environment when they are imported, and, with a 3, the programs after whose
+import `compilation_cache.enable` keeps nothing in FOLDER because TensorFlow
+has computed something before.
 """
 
 import contextlib
@@ -16,7 +16,7 @@ from tests.test_imports import FILES, PROGRAMS, module
 
 
 def changing(names) -> list[str]:
-    """Those whose import changes the environment."""
+    """The modules whose import changes the environment."""
     found = []
     for name in names:
         before = dict(os.environ)
@@ -27,7 +27,7 @@ def changing(names) -> list[str]:
 
 
 def kept(folder: pathlib.Path) -> bool:
-    """Whether a program of XLA is kept, once this is asked for."""
+    """Whether an XLA program is kept after the cache is enabled."""
     import tensorflow as tf
     from absl import app, flags
 
@@ -43,14 +43,14 @@ def kept(folder: pathlib.Path) -> bool:
     os.environ["HRNN_OPT_CACHE"] = str(folder)
     compilation_cache.enable()
     with contextlib.suppress(SystemExit):
-        # TensorFlow reads its own settings no later than here.
+        # TensorFlow reads its own settings at this point at the latest.
         app.run(compile_one, argv=["program"], flags_parser=parse)
     return any(folder.iterdir())
 
 
 def main(folder: pathlib.Path):
-    """Programs last, each in its own process, since their flags may clash."""
-    # What libraries change when they are first imported is not ours.
+    """Checks programs last, each in a process, since their flags may clash."""
+    # What libraries change on their first import is not checked.
     importlib.import_module("keras")
     others = [module(path) for path in FILES]
     found = changing(name for name in others if name not in PROGRAMS)

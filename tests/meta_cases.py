@@ -18,7 +18,7 @@ STEPS, COUNT = 5, 3
 
 
 class Traced(Unroll):
-    """The same without XLA, which takes seconds to compile."""
+    """The same without XLA, whose compilation takes seconds."""
 
     def __init__(self, *args, **settings):
         super().__init__(*args, **settings)
@@ -55,7 +55,7 @@ class Case(NamedTuple):
 
 
 def meta_vector(rule, seed=0):
-    """Untrained ones have derivatives of zero, which these do not have."""
+    """Noisy meta-parameters; untrained ones have derivatives of zero."""
     vector = rule.initial_meta(seed)
     noise = np.random.default_rng(seed).normal(0, 0.2, vector.shape)
     return tf.constant(vector + noise, tf.float32)
@@ -91,8 +91,8 @@ def by_tape(case, state, numbers, cotangent, weight):
     """Derivatives through a Python loop over `Unroll.step`.
 
     Returns:
-        In the meta-parameters, in the state's floating leaves, and the new
-        state.
+        The derivatives with respect to the meta-parameters and to the state's
+        floating leaves, and the new state.
     """
     unroll = case.unroll
     # Distinct tensors: theta and phi start as the same one.
@@ -114,8 +114,10 @@ def by_tape(case, state, numbers, cotangent, weight):
 
 
 def assert_near(got, wanted, share=1e-4):
-    """Each array to a share of its largest entry: sums of float32 in another
-    order differ by about 1e-6, and a few steps multiply that.
+    """Compares each array to within a share of its largest entry.
+
+    float32 sums in another order differ by about 1e-6, and a few steps
+    multiply that.
     """
     for a, b in zip(tf.nest.flatten(got), tf.nest.flatten(wanted), strict=True):
         a, b = np.asarray(a), np.asarray(b)
@@ -124,7 +126,7 @@ def assert_near(got, wanted, share=1e-4):
 
 
 def filled(leaves, like):
-    """Floating leaves in their places in a state."""
+    """The state `like` with its floating leaves replaced."""
     left = iter(leaves)
     return tf.nest.map_structure(
         lambda x: next(left) if x.dtype.is_floating else x, like

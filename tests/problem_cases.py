@@ -15,7 +15,7 @@ COUNT = 3
 def features(part):
     """Classes in a family, and the choices that each of them was given.
 
-    Of a number it counts whether it is zero, of a text what it says.
+    Of a number it only matters whether it is zero, of a string its value.
     """
     if isinstance(part, tuple):
         for one in part:
@@ -35,10 +35,10 @@ def features(part):
 
 
 def cases():
-    """All of the registry, and of the sets each row that has something new.
+    """All families of the registry, and the rows of sets that add a feature.
 
-    Names tell where a case is from. A row whose every feature occurs in a case
-    before is left out: dimensions do not change what the tests ask.
+    Names say where a case comes from. A row is left out if all its features
+    occur in earlier cases, since dimensions do not change what is tested.
     """
     found = {name: problems.get(name) for name in problems.names()}
     seen = {x for family in found.values() for x in features(family)}
@@ -66,7 +66,7 @@ def drawn(name, seed=0):
 
 
 def wrappers(family):
-    """A family and what it wraps, from the outside in."""
+    """A family and those it wraps, from the outside in."""
     yield family
     while isinstance(family, problems.Wrapper):
         family = family.inner
@@ -100,10 +100,11 @@ def differs(a, b):
 
 
 def assert_all_close(a, b, rtol):
-    """Relative to the largest of each instance and tensor.
+    """Relative to the largest entry of each instance and tensor.
 
-    What cancels, as the gradient of a bias before a normalization, is rounding
-    alone: of it a share of the largest of all tensors is allowed.
+    Values that cancel, such as the gradient of a bias before a normalization,
+    consist of rounding errors only, so a share of the largest entry of all
+    tensors is allowed for them.
     """
     sizes = [np.abs(y) for y in tf.nest.flatten(b)]
     largest = [np.max(s, axis=tuple(range(1, s.ndim))) for s in sizes]
@@ -118,12 +119,12 @@ def assert_all_close(a, b, rtol):
 
 
 def inside(problem):
-    """What a transform was applied to, with the same data."""
+    """The problem that a transform was applied to, with the same data."""
     return problems.Problem(problem.family.inner, problem.data["inner"])
 
 
 def column(values, tensor):
-    """[B] in the shape of a [B, ...] tensor, float64."""
+    """[B] in the shape of a [B, ...] tensor, in float64."""
     return np.reshape(values, (-1,) + (1,) * (len(tensor.shape) - 1)).astype(
         "float64"
     )

@@ -1,7 +1,7 @@
-"""Losses of the problems in the usual form: plain NumPy float64, one instance.
+"""Losses of the problems in the usual form, in plain float64 NumPy.
 
-`REFERENCES[name](data, params)` takes one instance's data and parameters,
-without the leading axis, and subtracts the known minimum at the end.
+`REFERENCES[name](data, params)` takes the data and parameters of one
+instance, without the leading axis, and subtracts the known minimum at the end.
 """
 
 import itertools
@@ -75,7 +75,7 @@ def logistic_regression(data, params):
     total, (w, b) = 0.0, params
     for x, label in zip(data["x"], data["y"], strict=True):
         assert label in (-1, 1)
-        # The probability of the label that the row has.
+        # The probability of the row's label.
         total -= math.log(1 / (1 + math.exp(-label * (w @ x + b))))
     return total / len(data["x"])
 

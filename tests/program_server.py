@@ -2,10 +2,10 @@
 
 `python -m tests.program_server` imports TensorFlow and its companions once,
 which takes some 8 seconds of processor time. Each program then runs in a fork
-of this process, as `python -m` would run it: with arguments, environment,
-output files and an end of its own. Nothing of this project is imported before
+of this process as `python -m` would run it, with its own arguments,
+environment, output files and exit. Nothing of this project is imported before
 the fork, so a program imports its own modules itself. `tests/programs.py` is
-the other side: a line of JSON asks, a line of JSON answers.
+the client; each request and each answer is a line of JSON.
 """
 
 import importlib
@@ -29,10 +29,10 @@ COMPANIONS = (
 
 
 def serve() -> dict | None:
-    """Answers until the standard input ends.
+    """Answers requests until the standard input ends.
 
     Returns:
-        In a forked process, the program that it shall become; None at the end.
+        In a forked process, the program that it is to run; None at the end.
     """
     running = {}
     for line in sys.stdin:
@@ -80,7 +80,7 @@ def become(program: dict):
 
 if __name__ == "__main__":
     for name in COMPANIONS:
-        # Some are extras.
+        # Some of them are optional packages.
         if importlib.util.find_spec(name.partition(".")[0]):
             importlib.import_module(name)
     print(json.dumps("ready"), flush=True)

@@ -1,6 +1,6 @@
 """Programs of this project as a user runs them, each in its own process.
 
-They fork from `tests/program_server.py`, which has imported TensorFlow already.
+They are forked from `tests/program_server.py`, which has imported TensorFlow.
 """
 
 import atexit
@@ -20,20 +20,20 @@ QUICK = {
     "XLA_FLAGS": "--xla_backend_extra_options="
     "xla_cpu_disable_new_fusion_emitters=true"
 }
-"""XLA compiles in two thirds of the time; what runs in pytest's own processes
-is compiled as it is for users."""
+"""Lets XLA compile in two thirds of the time; tests in pytest's own processes
+compile as users do."""
 
 
 class Done(NamedTuple):
     """A program that has ended."""
 
-    returncode: int  # negative: the signal that ended it
+    returncode: int  # negative for the signal that ended it
     stdout: str
     stderr: str
 
     @property
     def said(self) -> str:
-        """All that it wrote."""
+        """Everything that it wrote."""
         return self.stdout + self.stderr
 
 
@@ -41,8 +41,8 @@ class Program:
     """A program that was started; leaving its context kills it.
 
     Args:
-        module: its name, as `python -m` takes it.
-        arguments: of the command line.
+        module: name of the program, as for `python -m`.
+        arguments: arguments of the command line.
         environment: variables besides those of this process.
     """
 
@@ -61,16 +61,16 @@ class Program:
         )
 
     def poll(self) -> int | None:
-        """The exit code, None while it runs."""
+        """The exit code; None while it runs."""
         return _ask(pid=self.pid)
 
     def signal(self, number: int):
-        """Sends it a signal, if it runs."""
+        """Sends it a signal if it is still running."""
         if self.poll() is None:
             os.kill(self.pid, number)
 
     def wait(self, seconds: float = 600) -> Done:
-        """Waits for its end.
+        """Waits until it ends.
 
         Raises:
             AssertionError: it has not ended in time.
@@ -82,7 +82,7 @@ class Program:
         return self.so_far()
 
     def so_far(self) -> Done:
-        """What it has written; its exit code, if it has ended."""
+        """Its output so far, and its exit code if it has ended."""
         return Done(self.poll(), self._out.read_text(), self._err.read_text())
 
     def __enter__(self):
@@ -103,21 +103,21 @@ def run(module: str, *arguments, seconds: float = 600, **environment) -> Done:
 def succeeded(
     module: str, *arguments, seconds: float = 600, **environment
 ) -> str:
-    """What a program prints, which must end well."""
+    """The output of a program that must end without an error."""
     done = run(module, *arguments, seconds=seconds, **environment)
     assert done.returncode == 0, done.stderr[-3000:]
     return done.stdout
 
 
 def refused(module: str, *arguments, **environment) -> str:
-    """What a program says that must end with an error."""
+    """The output of a program that must end with an error."""
     done = run(module, *arguments, **environment)
     assert done.returncode > 0, done.said[-3000:]
     return done.said
 
 
 def _ask(**request):
-    """The server's answer."""
+    """Sends a request; returns the server's answer."""
     server = _server()
     server.stdin.write(json.dumps(request) + "\n")
     server.stdin.flush()
@@ -132,7 +132,7 @@ def _server():
         stdout=subprocess.PIPE,
         text=True,
         cwd=ROOT,
-        # One thread, so that a fork leaves none behind.
+        # One thread, since a fork copies no others.
         env=os.environ | QUICK | {"OPENBLAS_NUM_THREADS": "1"},
     )
     assert json.loads(server.stdout.readline()) == "ready"

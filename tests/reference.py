@@ -1,9 +1,9 @@
 """A slow NumPy reference of the learned optimizer, for the tests only.
 
-Written from the paper (Wichrowska et al. 2017, "Learned Optimizers that Scale
-and Generalize") and the design notes alone, without sight of the package it
-is compared with. Everything is float64, one Python loop per element of each
-tensor, one small function per equation.
+It was written from the paper (Wichrowska et al. 2017, "Learned Optimizers that
+Scale and Generalize") and the design notes only, without looking at the package
+it is compared with. Everything is float64, with one Python loop per element of
+each tensor and one small function per equation.
 
 Symbols: h hidden state, g gradient at phi, g_bar its average, r = sqrt(lam)
 with lam the average square of g_bar, m the scaled average, rel the relative
@@ -17,7 +17,7 @@ import numpy as np
 
 
 def log_sigmoid(x):
-    """Log of sigmoid(x), accurate at both ends."""
+    """Log of sigmoid(x), accurate for large |x| of either sign."""
     return -np.logaddexp(0.0, -x)
 
 
@@ -150,7 +150,7 @@ def alignment(g, old_g_bar, r, moving):
 
 
 def age(steps):
-    """1 / (1 + n / tau) of the steps that a tensor has made."""
+    """1 / (1 + n / tau) after the n steps that a tensor has taken."""
     return np.array([1 / (1 + steps / tau) for tau in (10, 100, 1000)])
 
 
@@ -236,15 +236,15 @@ MEMORY = (
     "h", "g_bar", "r", "eta_bar", "h_tensor", "h_global", "largest", "steps",
     "log_step", "population",
 )  # fmt: skip
-"""What stands still at a rate far below the largest so far."""
+"""The state that is frozen at a rate far below the largest so far."""
 
 
 class ReferenceOptimizer:
-    """The rule with Keras's decorations, in the order of Keras's `apply`.
+    """The rule with the features of Keras's optimizers, in Keras's order.
 
-    Stored are theta and the offset phi - theta; what the model's variables
-    hold follows from these and the flag `holds_theta`. Without `follows_rates`
-    it is the rule alone, which knows no schedules.
+    It stores theta and the offset phi - theta; what the model's variables hold
+    follows from these and the flag `holds_theta`. Without `follows_rates` it is
+    the rule alone, which does not respond to learning-rate schedules.
     """
 
     def __init__(
@@ -309,7 +309,7 @@ class ReferenceOptimizer:
         self.ceiling = np.zeros(len(sizes))
         self.debt = np.zeros(len(sizes))
         self.accumulators = [np.zeros_like(v) for v in self.theta]
-        self.log_lengths = None  # of the steps after a failure
+        self.log_lengths = None  # for the steps after a failure
         self.iterations = 0
         self.skipped = 0
         self.holds_theta = False
@@ -322,7 +322,7 @@ class ReferenceOptimizer:
         return [v + o for v, o in zip(self.theta, self.offset, strict=True)]
 
     def set_variables(self, values):
-        """The user overwrites the variables; the offset is kept."""
+        """Overwrites the variables, as a user may; the offset is kept."""
         for t, value in enumerate(values):
             value = np.array(value, np.float64)
             if not self.holds_theta:
@@ -330,11 +330,11 @@ class ReferenceOptimizer:
             self.theta[t] = value
 
     def to_theta(self):
-        """Put theta into the variables, for evaluation."""
+        """Puts theta into the variables, for evaluation."""
         self.holds_theta = True
 
     def to_phi(self):
-        """Put phi back into the variables, for training."""
+        """Puts phi back into the variables, for training."""
         self.holds_theta = False
 
     def mean_log_lengths(self):
@@ -344,7 +344,7 @@ class ReferenceOptimizer:
         return [eta_bar.mean() for eta_bar in self.eta_bar]
 
     def roll_back(self, thetas, log_lengths):
-        """Back to these points; from now on steps are `fallback_step`."""
+        """Returns to these points; later steps are `fallback_step`."""
         self.log_lengths = log_lengths
         for t, theta in enumerate(thetas):
             self.theta[t] = theta.copy()
@@ -358,7 +358,7 @@ class ReferenceOptimizer:
                 self.averages[t] = theta.copy()
 
     def apply(self, grads):
-        """One call: gradients at phi, None for a tensor without one."""
+        """One call: gradients at phi, None for a tensor without a gradient."""
         given = {
             t: np.array(g, np.float64)
             for t, g in enumerate(grads)
@@ -388,7 +388,7 @@ class ReferenceOptimizer:
         self.iterations += 1
 
     def _clip(self, grads):
-        """Keras's three ways to clip, of which one may be set."""
+        """Keras's three ways of clipping, of which one may be set."""
         if self.clipnorm:
             return {t: clip_norm(g, self.clipnorm) for t, g in grads.items()}
         if self.global_clipnorm:
@@ -399,7 +399,7 @@ class ReferenceOptimizer:
         return grads
 
     def _average(self, updates):
-        """EMA of theta over all tensors, and the overwriting by it."""
+        """EMA of theta over all tensors; it may overwrite the variables."""
         momentum = self.ema_momentum if updates > 0 else 0.0
         frequency = self.ema_overwrite_frequency
         for t, theta in enumerate(self.theta):
@@ -409,7 +409,7 @@ class ReferenceOptimizer:
                 self.theta[t] = self.averages[t].copy()
 
     def _update(self, grads, lr):
-        """Weight decay and the rule's step; nothing if not all finite."""
+        """Weight decay and the rule's step; no change if any is not finite."""
         if not all(np.isfinite(g).all() for g in grads.values()):
             self.skipped += 1
             return
@@ -476,7 +476,7 @@ class ReferenceOptimizer:
         self.holds_theta = False
 
     def _follow_rate(self, lr):
-        """Remembers the rate; what each tensor's lengths are too long by."""
+        """Remembers the rate; returns by how much log lengths are too long."""
         if not self.follows_rates:
             return np.zeros_like(self.log_step)
         for t, log_step in enumerate(self.log_step):
@@ -489,14 +489,14 @@ class ReferenceOptimizer:
         return np.maximum(self.log_step - self.ceiling, 0)
 
     def _mean_log_step(self, tensors):
-        """The mean of eta_bar over what took part in the last steps."""
+        """The mean of eta_bar over the elements of the last steps."""
         population = self.population[tensors]
         if not population.any():
             return 0.0
         return np.sum(population * self.log_step[tensors]) / population.sum()
 
     def _what_counts(self, t, g):
-        """g, 0 where it is small beside the largest mean |g| of its tensor."""
+        """g, but 0 where it is far below the largest mean |g| of its tensor."""
         size = np.abs(g)
         self.largest[t] = max(size.mean(), 0.9999 * self.largest[t])
         return np.where(size < self.config.negligible * self.largest[t], 0, g)
@@ -519,7 +519,7 @@ class ReferenceOptimizer:
         self.holds_theta = False
 
     def _features(self, m, r, eta_rel):
-        """x = [m, rel, eta_rel], the parts that are switched on."""
+        """x = [m, rel, eta_rel], only the parts that are switched on."""
         x = [m]
         if self.config.relative_log_magnitudes:
             x.append(relative_log_magnitude(r))
@@ -564,7 +564,7 @@ class ReferenceOptimizer:
             if self.use_eta_bar:
                 eta_bar[i] = log_step_average(weights, old_eta_bar, eta[i])
         new_r = r
-        if config.lazy:  # what has no gradient stays as it was
+        if config.lazy:  # elements without a gradient stay unchanged
             h = np.where(moving, h, self.h[t])
             g_bar = np.where(moving, g_bar, self.g_bar[t])
             r = np.where(moving, r, self.r[t])

@@ -1,4 +1,4 @@
-"""The Keras optimizer beside the reference, step by step."""
+"""The Keras optimizer and the reference, step by step."""
 
 import keras
 import numpy as np
@@ -31,7 +31,7 @@ def new_variables(dtype="float64"):
 
 
 def draw_gradients(steps, seed=2):
-    """For each step a list of arrays, of sizes two decades apart."""
+    """For each step, a list of arrays of sizes two decades apart."""
     rng = np.random.default_rng(seed)
     return [
         [
@@ -43,7 +43,7 @@ def draw_gradients(steps, seed=2):
 
 
 class ReferencePair:
-    """The optimizer and the reference, fed with the same gradients."""
+    """The optimizer and the reference, given the same gradients."""
 
     def __init__(
         self,
@@ -101,7 +101,7 @@ class ReferencePair:
         )
 
     def check(self, rtol=1e-9):
-        """Compares variables and the whole state."""
+        """Compares the variables and the whole state."""
         reference, slots = self.reference, self.optimizer._slots
 
         def same(name, got, wanted):

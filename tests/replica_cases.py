@@ -1,8 +1,8 @@
 """The optimizer under `MirroredStrategy`, on two logical devices of one CPU.
 
-Logical devices must be there before TensorFlow starts, and would change the
-process of the other tests: `test_replicas.py` runs this file in one of its own.
-To run it alone: `pytest tests/replica_cases.py`.
+Logical devices must be set up before TensorFlow starts, and would change the
+process of the other tests, so `test_replicas.py` runs this file in a separate
+one. To run it alone: `pytest tests/replica_cases.py`.
 """
 
 import keras
@@ -24,8 +24,8 @@ tf.config.set_logical_device_configuration(
 )
 
 
-# One for all tests: the collectives of a second one would meet those of the
-# first in the same process, and TensorFlow aborts them.
+# One strategy for all tests: collectives of a second one would collide with
+# those of the first in the same process, and TensorFlow aborts them.
 MIRRORED = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
 
 
@@ -38,7 +38,7 @@ def one_device():
 
 
 def copies(variable):
-    """The arrays of all devices."""
+    """The arrays on all devices."""
     value = getattr(variable, "value", variable)
     values = getattr(value, "values", [variable])
     return [copy.numpy() for copy in values]
@@ -59,7 +59,7 @@ def same(one, several, tolerance=1e-5):
             )
 
 
-# Gradients that are given: one device gets the sum of the replicas'.
+# Gradients are given: one device gets the sum of the replicas' gradients.
 
 
 class Side:
@@ -81,7 +81,7 @@ class Side:
         self.strategy.run(step, args=(gradients,))
 
     def step(self, gradients):
-        """One step; for each replica a list of arrays."""
+        """One step; `gradients` has a list of arrays for each replica."""
 
         def own(context):
             own = gradients[context.replica_id_in_sync_group]
@@ -110,7 +110,7 @@ def both(path, all_gradients, **kwargs):
 
 
 def replica_gradients(steps):
-    """The replicas' gradients differ in size, so that clipping shows."""
+    """Gradients whose sizes differ between replicas, so that clipping shows."""
     first, second = draw_gradients(steps, 2), draw_gradients(steps, 3)
     second = [[5 * g for g in gradients] for gradients in second]
     return list(zip(first, second, strict=True))
@@ -228,14 +228,14 @@ def test_swaps_in_cross_replica_context(tmp_path):
         np.testing.assert_allclose(copies(variable), before, 1e-12)
 
 
-# Models in Keras's `fit`, and in our own loop.
+# Models in Keras's `fit`, and in this project's loop.
 
 
 DATA = replica_worker.data()
 
 
 def new_model(strategy, path, rows=None, **kwargs):
-    """Compiled in the strategy's scope, from the same seed."""
+    """A model compiled in the strategy's scope, from the same seed."""
     compile_with = kwargs.pop("compile_with", {})
     policy = kwargs.pop("policy", "float32")
     with strategy.scope():
@@ -305,8 +305,8 @@ def test_fit_in_mixed_precision_with_loss_scaling(tmp_path):
     one = new_model(one_device(), path, policy="mixed_float16")
     two = new_model(mirrored(), path, policy="mixed_float16")
     fit(one), fit(two)
-    # A gradient has 11 bits, and is a sum of halves here: where it is almost
-    # zero it may differ in all of them, and so may hidden states.
+    # A gradient has 11 bits, and here it is a sum of halves. Close to zero all
+    # of its bits may differ, and so may hidden states.
     same(one.variables, two.variables, 1e-2)
     scale = two.optimizer.dynamic_scale
     assert copies(scale) == [64.0, 64.0]
@@ -395,7 +395,7 @@ def test_a_step_compiled_as_a_whole_is_refused(tmp_path):
 
 
 def assert_refused(strategy, kind):
-    """When it is built, by name, and with what to do instead."""
+    """It is refused by name when it is built, and an alternative is named."""
     name = type(strategy).__name__
     with strategy.scope():
         variable = kind(np.ones(2, "float32"))
@@ -506,7 +506,7 @@ def test_a_checkpoint_goes_on_under_another_strategy(tmp_path, back):
                 )
 
 
-# The last one: these servers stay.
+# This test comes last, since its servers keep running.
 
 
 def test_parameter_servers_are_refused():

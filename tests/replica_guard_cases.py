@@ -1,6 +1,6 @@
 """The guard under `MirroredStrategy`: as on one device, on every copy.
 
-Run by `test_replicas.py` in a process of its own, as `replica_cases.py`.
+Run by `test_replicas.py` in a separate process, like `replica_cases.py`.
 """
 
 import keras
@@ -29,7 +29,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:HierarchicalRNN trains at")
 
 @pytest.fixture(autouse=True)
 def short(monkeypatch):
-    """Failures show within a few steps."""
+    """Makes failures show within a few steps."""
     monkeypatch.setattr(guard, "INTERVAL", 4)
     monkeypatch.setattr(guard, "PATIENCE", 3)
 

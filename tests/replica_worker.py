@@ -1,5 +1,6 @@
-"""A program that trains a small model: on one device, or as one of several
-workers where `TF_CONFIG` says so. What it ends with then lies in a file.
+"""A program that trains a small model, alone or as one of several workers.
+
+It is a worker if `TF_CONFIG` says so. Its final state is written to a file.
 
 Started by `test_replicas.py`.
 """
@@ -27,7 +28,7 @@ def data():
 
 
 def examples(bad=None):
-    """Single examples; the features of one may be infinite."""
+    """Single examples; one may have features that are infinite."""
     x, y = data()
     if bad is not None:
         x[bad] = np.inf
@@ -35,7 +36,7 @@ def examples(bad=None):
 
 
 def new_loop(strategy, weights, policy="float32", **kwargs):
-    """Everything made in the strategy's scope, from the same seed."""
+    """Makes everything in the strategy's scope, from the same seed."""
     with strategy.scope():
         keras.utils.set_random_seed(1)
         dense = keras.layers.Dense
@@ -56,14 +57,14 @@ def new_loop(strategy, weights, policy="float32", **kwargs):
 
 
 def ending(loop, logs):
-    """All that a run ends with, as arrays."""
+    """The final state of a run, as arrays."""
     variables = [*loop.model.variables, *loop.optimizer.variables]
     arrays = [v.numpy() for v in variables]
     return [*arrays, *(logs[key] for key in sorted(logs))]
 
 
 def train(strategy, weights, bad=None, **kwargs):
-    """A run over the examples, evaluated at its end on some of them."""
+    """A run over the examples, evaluated on some of them at the end."""
     loop = new_loop(strategy, weights, **kwargs)
     batches = replicas.distribute(strategy, examples(bad), BATCH)
     logs = loop.train(iter(batches), STEPS)
@@ -75,7 +76,7 @@ def train(strategy, weights, bad=None, **kwargs):
 
 
 def train_guarded(strategy, weights):
-    """A run whose watched loss is NaN once, and the steps after it."""
+    """A run whose watched loss is NaN once, and the following steps."""
     loop = new_loop(strategy, weights, guard=True)
     batches = iter(replicas.distribute(strategy, examples().repeat(), BATCH))
     with mock.patch.object(guard, "INTERVAL", 4):
@@ -87,7 +88,7 @@ def train_guarded(strategy, weights):
 
 def run(strategy, weights) -> dict[str, list]:
     """All cases, by name."""
-    # Of an odd number: the second replica sees it.
+    # An odd number, so that the second replica sees it.
     bad = 2 * BATCH + 1
     options = {"weight_decay": 0.1, "use_ema": True, "global_clipnorm": 0.01}
     return {
@@ -99,7 +100,7 @@ def run(strategy, weights) -> dict[str, list]:
 
 
 def check(one: dict[str, list], several: dict[str, list]):
-    """Runs on one device and on several replicas end alike."""
+    """Checks that runs on one device and on several replicas end alike."""
     assert one.keys() == several.keys()
     for case, arrays in one.items():
         # A gradient of a bfloat16 model has 8 bits.
@@ -111,7 +112,7 @@ def check(one: dict[str, list], several: dict[str, list]):
 
 
 def save(path, results: dict[str, list]):
-    """The arrays of all cases in one file."""
+    """Writes the arrays of all cases to one file."""
     np.savez(
         path,
         **{

@@ -1,4 +1,4 @@
-"""A run may start from meta-parameters of a rule with other features."""
+"""Runs may start from meta-parameters of a rule with other features."""
 
 import numpy as np
 import pytest
@@ -36,13 +36,13 @@ def trajectory(config, vector):
 
 
 def test_new_features_start_without_effect():
-    """And without attention theta moves as it did beside the attended point."""
+    """Without attention, theta moves as it did together with phi."""
     found = RuleConfig(**OLD)
     config = RuleConfig(attention=False)
     vector = vector_of(found)
     adapted = adapting.adapted_vector(found, vector, config, seed=0)
     assert adapted.shape == (meta_parameters.size(config),)
-    # Gradients are given, so that it does not matter where they are taken.
+    # Gradients are given, so it does not matter where they are taken.
     np.testing.assert_allclose(
         trajectory(config, adapted), trajectory(found, vector), 1e-12
     )

@@ -1,4 +1,4 @@
-"""The pages of the programming interface: built without a warning, linked."""
+"""The API pages: built without warnings, and linked."""
 
 import pytest
 
@@ -10,8 +10,8 @@ def test_pages_are_built_and_linked(tmp_path):
     assert api_page.build(tmp_path) == []
     assert api_page.broken_references(tmp_path) == []
     text = (tmp_path / "hrnn_opt.html").read_text()
-    # Sections of docstrings have become lists, references links; what is
-    # inherited of Keras is not shown, hence no link.
+    # Sections of docstrings become lists, and references become links; members
+    # inherited from Keras are not shown, so they have no link.
     assert "<strong>learning_rate:</strong>" in text
     assert '<code><a href="#RuleConfig">RuleConfig</a></code>' in text
     assert "<code>clipnorm</code>" in text

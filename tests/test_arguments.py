@@ -1,4 +1,4 @@
-"""Misuse of the constructor and of `build`: errors by their text."""
+"""Misuse of the constructor and of `build`: checked by the error text."""
 
 import keras
 import numpy as np

@@ -1,4 +1,4 @@
-"""The work of workers and the parameter server, in one process."""
+"""The work of workers and of the parameter server, in one process."""
 
 import dataclasses
 import itertools
@@ -30,7 +30,7 @@ def vectors(count, size=7, seed=0):
 
 
 class Served:
-    """Meta-parameters with `apply` as a function."""
+    """Meta-parameters whose `apply` can be called as a function."""
 
     def __init__(self, slots=1, **arguments):
         state = meta_optimizer.initial(vectors(1)[0])
@@ -70,7 +70,7 @@ def test_an_update_is_that_of_one_machine(kind):
 
 
 def test_no_update_is_lost_between_threads():
-    """Of the same gradient, so that their order does not matter."""
+    """All have the same gradient, so their order does not matter."""
     served, count = Served(slots=8), 50
     gradient = vectors(1, seed=1)[0]
     served(gradient)
@@ -98,7 +98,7 @@ def test_staleness_counts_updates_since_the_reading():
     np.testing.assert_array_equal(vector, vectors(1)[0])
     for wanted in range(4):
         assert served(np.ones(7, "float32"), version).staleness == wanted
-    # What moved nothing does not make others stale.
+    # An update that changed nothing does not make others stale.
     served(np.zeros(7, "float32"))
     assert served(np.ones(7, "float32"), version).staleness == 4
 
@@ -145,7 +145,7 @@ def test_a_meta_iteration_that_begins_again_is_counted_as_repeated():
 
 
 LIMIT = 5
-"""Of unrolls: later ones differ more than by rounding, which they multiply."""
+"""Number of unrolls; later ones differ more, since they amplify rounding."""
 
 
 def made(config=CONFIG, rows=ROWS, **arguments):
@@ -161,7 +161,7 @@ def made(config=CONFIG, rows=ROWS, **arguments):
 
 
 def some(run, count):
-    """The first results; what follows is thrown away."""
+    """The first results; the rest is discarded."""
     run.start()
     found = []
     while len(found) < count:
@@ -193,7 +193,7 @@ def done():
 
 
 def test_a_run_does_what_the_numbers_of_its_meta_iterations_say(done):
-    """By hand, with the parts of one machine."""
+    """Compared with the same steps made from the parts of one machine."""
     _, found = done
     state = meta_optimizer.initial(
         np.asarray(Hierarchical(TINY).initial_meta(CONFIG.seed), np.float32)
@@ -236,7 +236,7 @@ def test_a_run_goes_on_from_its_arrays(done):
     other.pull()
     assert_same(other.state, run.state)
     assert other.arrays().keys() == arrays.keys()
-    # A run of one machine takes them, too, and gives them back.
+    # A run on one machine also accepts them, and returns them.
     one = local.Run(Hierarchical(TINY), ROWS, CONFIG)
     one.restore(arrays)
     assert_same(one.state, run.state)

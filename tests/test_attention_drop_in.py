@@ -1,4 +1,4 @@
-"""Rules with attention in the hands of users: theta is what they mean."""
+"""Rules with attention in use: theta is what users expect."""
 
 import gc
 import os
@@ -66,7 +66,7 @@ def test_a_frozen_variable_stays_at_theta(path):
     for value in (*seen, first.kernel):
         np.testing.assert_array_equal(value, kernel)
     assert np.any(last.kernel.numpy() != other)
-    # Unfrozen, it is ahead of theta again.
+    # Once unfrozen, it is ahead of theta again.
     first.trainable = True
     model.compile(model.optimizer, "mse")
     fit(model, 1)
@@ -114,7 +114,7 @@ def test_masked_weights_are_zero_after_fit(path, swap):
 
 
 class TwoOptimizers(keras.Model):
-    """A model with a `train_step` of its own."""
+    """A model with a custom `train_step`."""
 
     def __init__(self, first, second):
         super().__init__()
@@ -159,7 +159,7 @@ def test_tells_if_there_is_no_optimizer_to_look_after():
 
 @pytest.fixture
 def interruptible():
-    """As Python is started in the foreground; elsewhere Ctrl-C is ignored."""
+    """Sets the handler of a foreground Python; elsewhere Ctrl-C is ignored."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield signal.default_int_handler
     signal.signal(signal.SIGINT, before)
@@ -204,7 +204,7 @@ WARNING = "HierarchicalRNN trains at an attended point"
 
 
 def warned(function):
-    """The warnings about phi that it gives."""
+    """The warnings about phi that a call causes."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         function()
@@ -226,9 +226,9 @@ def test_the_warning_comes_where_phi_is_about_to_be_used(path, tmp_path):
     )
     (one,) = warned(lambda: fit(model, 1, save, swap=False))
     assert one.filename == __file__
-    # At its end it holds theta.
+    # At the end of training the model holds theta.
     assert not warned(lambda: model.save(tmp_path / "m.keras"))
-    # Of a loop nobody knows what it does next.
+    # In a custom loop, what follows is not known.
     variable = keras.Variable(np.ones(3, "float32"))
     optimizer = HierarchicalRNN(weights=path)
     loop = lambda: optimizer.apply([tf.ones(3)], [variable])  # noqa: E731

@@ -1,7 +1,8 @@
-"""JAX and PyTorch beside TensorFlow and the reference, each in a process.
+"""JAX and PyTorch compared with TensorFlow and the reference.
 
-The figures of a backend are made once, by `tests/backend_models.py`; here they
-are compared. TensorFlow cannot be imported in the other backends' processes.
+Each backend runs once in its own process, by `tests/backend_models.py`; the
+results are compared here. The processes of JAX and PyTorch cannot import
+TensorFlow.
 """
 
 import functools
@@ -24,12 +25,12 @@ OTHERS = ("jax", "torch")
 ROOT = pathlib.Path(__file__).parent.parent
 WAYS = [("tensorflow", "eager"), ("jax", "eager"), ("jax", "jit"),
         ("torch", "eager")]  # fmt: skip
-# Of its movement. Keras's own averages, clips and casts round to float32.
+# Relative to the movement. Keras's averages, clips and casts round to float32.
 TOLERANCE = {"float32": 1e-4, "float64": 1e-9, "keras": 1e-6}
 
 
 def python(backend, *arguments):
-    """A Python process with a backend; skips where that is missing."""
+    """Runs Python with a backend; skips if that is not installed."""
     if importlib.util.find_spec(backend) is None:
         pytest.skip(f"{backend} is not installed: pip install .[backends]")
     done = subprocess.run(
@@ -47,7 +48,7 @@ def python(backend, *arguments):
 
 
 class Results:
-    """{case: {name: array}} of each backend, made when first asked for."""
+    """{case: {name: array}} of each backend, computed on the first request."""
 
     def __init__(self, folder):
         self.folder = folder
@@ -89,7 +90,7 @@ def results(tmp_path_factory):
 
 
 def assert_moved_alike(got, wanted, shapes, tolerance):
-    """theta of each tensor, to a fraction of the distance from its start."""
+    """Compares each tensor's theta, relative to the distance from its start."""
     starts = zip(shapes, backend_cases.start(shapes), strict=True)
     for name, start in starts:
         steps = np.reshape(wanted[name], (-1, *start.shape))
@@ -126,7 +127,7 @@ def test_trajectory_is_the_references(results, backend, mode, dtype):
     got = results.get(backend)[f"{dtype} {mode}"]
     assert got["skipped"] == reference.skipped == 1
     assert_moved_alike(got, wanted, SHAPES, TOLERANCE[dtype])
-    # Rows that never saw a gradient decay, and do nothing else.
+    # Rows that never saw a gradient decay, but do not change otherwise.
     decay = (1 - 0.5 * backend_cases.RATE) ** (len(thetas) - 1)
     start = backend_cases.start(SHAPES)[-1][[2, 5]]
     np.testing.assert_allclose(got["table"][-1][[2, 5]], decay * start, 1e-5)
@@ -147,13 +148,13 @@ def test_trajectory_is_tensorflows(results, backend, mode, dtype):
 @pytest.mark.slow
 @pytest.mark.parametrize("backend, mode", WAYS)
 def test_state_in_bfloat16_moves_alike(results, backend, mode):
-    """All round the same numbers up, but for a few that differ by 1e-7."""
+    """All round the same numbers up, except a few that differ by 1e-7."""
     every = results.get("tensorflow")
     got = results.get(backend)[f"state in bfloat16 {mode}"]
     wanted = every["state in bfloat16 eager"]
     assert got["skipped"] == 1
     assert_moved_alike(got, wanted, SHAPES, 1e-3)
-    # Single numbers pass close by their start: the larger tensors only.
+    # Single numbers pass close to their start, so only larger tensors count.
     starts = dict(zip(SHAPES, backend_cases.start(SHAPES), strict=True))
     for name in ("kernel", "filters", "table"):
         start, float32 = starts[name], every["float32 eager"][name]
@@ -221,7 +222,7 @@ def test_many_pieces(results, backend, mode):
 
 
 def assert_close(got, wanted, tolerance):
-    """Every array, to a fraction of its largest element."""
+    """Compares every array, to within a fraction of its largest element."""
     for name, value in wanted.items():
         size = tolerance * np.max(np.abs(value), initial=1e-6)
         np.testing.assert_allclose(got[name], value, 0, size, err_msg=name)
@@ -278,7 +279,7 @@ def test_mixed_float16_learns_and_resumes(results, backend):
 def test_saved_on_one_backend_continued_on_another(results, writer, reader):
     wanted = results.get(writer)
     for backend in OTHERS:
-        results.get(backend)  # their files, before `--load` looks for them
+        results.get(backend)  # writes the files that `--load` reads
     got = results.get(reader, "--load")
     fit, rounded = got[f"from {writer}"], got[f"bfloat16 from {writer}"]
     if writer == reader:
@@ -286,7 +287,7 @@ def test_saved_on_one_backend_continued_on_another(results, writer, reader):
         assert_identical(rounded, wanted["fit in bfloat16"])
     else:
         assert_close(fit, {n: wanted["fit"][n] for n in fit}, 1e-4)
-        # The model's variables: a number of the state may round otherwise.
+        # Only the model's variables: single state values may round differently.
         names = [name for name in rounded if name.startswith("v")]
         rounded_wanted = wanted["fit in bfloat16"]
         assert_close(rounded, {n: rounded_wanted[n] for n in names}, 1e-2)
@@ -297,7 +298,7 @@ def test_stateless_loop_on_jax_is_fit(results):
     got = results.get("jax")
     loop = got["stateless loop"]
     assert loop["traces"] == 1
-    # The step with NaN at the end changed nothing but the count.
+    # The step with NaN at the end changed only the count.
     assert loop["skipped"] == 1
     variables = [name for name in loop if name.startswith("v")]
     assert len(variables) == 5
@@ -337,7 +338,7 @@ def test_float64_needs_jax_to_have_it():
 
 
 def test_error_in_fit_on_jax_is_not_hidden():
-    # Keras takes the values out of the variables while it trains.
+    # Keras moves the values out of the variables while it trains.
     done = python(
         "jax",
         "-c",

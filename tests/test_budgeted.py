@@ -42,13 +42,13 @@ def test_a_budget_is_spent_once_and_gone_on_with(tmp_path):
     more, now = spend(told["seconds"] + 0.5)
     assert now["iterations"] > told["iterations"]
     arrays, info = checkpoints.read(path)
-    # It went on from there: no iteration was made twice.
+    # It continued from there: no iteration was repeated.
     assert arrays["state/iteration"] == now["iterations"] > before
     assert len(info["losses"]) == now["iterations"]
     assert np.any(more != first)
     with pytest.raises(SettingsError, match="same settings, or be removed"):
         spend(9.0, meta_rate=1e-5)
-    # What is newer than a file is taken to have been at its default.
+    # Settings newer than a file are taken to have had their defaults.
     settings = json.loads(info["kind"]["config"])
     del settings["negligible"]
     info["kind"]["config"] = json.dumps(settings)
@@ -58,7 +58,7 @@ def test_a_budget_is_spent_once_and_gone_on_with(tmp_path):
 
 @pytest.mark.slow
 def test_a_meta_trained_lstm_beats_sgd(tmp_path):
-    """On a sigmoid MLP, on draws that it has not seen, and itself untrained."""
+    """On unseen draws of a sigmoid MLP, also against its untrained self."""
     bank = digits()
     x = pooled(bank.x_train, 4)
     family = OnPictures(MLP((16, 8, 10), "sigmoid", rows=64), x, bank.y_train)
@@ -89,7 +89,7 @@ def test_every_variant_differs_in_what_it_says():
         for name, value in dataclasses.asdict(rule.config).items()
         if value != getattr(full.config, name)
     }
-    # Each field of the rule is varied by some of them.
+    # Each field of the rule is varied by at least one of them.
     assert switches == {f.name for f in dataclasses.fields(full.config)}
     assert {row.name for row in rows()} == set(ROWS)
     assert sum(row.weight for row in rows()) == pytest.approx(1.0)

@@ -1,4 +1,4 @@
-"""Cutting and packing tensors changes nothing but the cost."""
+"""Cutting and packing tensors changes only the cost."""
 
 import keras
 import numpy as np
@@ -28,7 +28,7 @@ def path(tmp_path_factory):
 
 @pytest.fixture
 def piece(monkeypatch):
-    """Sets the size of the largest piece."""
+    """A function that sets the size of the largest piece."""
 
     def change(size):
         chunks._pack.cache_clear()
@@ -153,7 +153,7 @@ def traces(config):
 def test_many_tensors_need_few_programs(piece, tmp_path, mode, shapes, most):
     if shapes[0] != (5,):
         piece(64)
-    # A config of its own, whose programs no other test has compiled.
+    # A config of its own, for which no other test has compiled programs.
     units = 2 + len(shapes) % 7 + (mode == "graph") * 7
     path = weights_file(tmp_path, param_units=units, tensor_units=3)
     config = weights.load(path).config

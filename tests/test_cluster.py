@@ -1,4 +1,4 @@
-"""Descriptions of clusters, and what is said about wrong ones."""
+"""Descriptions of clusters, and the messages about wrong ones."""
 
 import json
 import socket

@@ -1,4 +1,4 @@
-"""The examples for Kubernetes and Slurm, as far as a machine alone can tell."""
+"""The examples for Kubernetes and Slurm, as far as one machine can test."""
 
 import dataclasses
 import os
@@ -23,12 +23,12 @@ def test_kubernetes_has_what_the_operator_asks_for():
     spec = job["spec"]
     assert spec["runPolicy"]["cleanPodPolicy"] in ("Running", "All", "None")
     replicas = spec["tfReplicaSpecs"]
-    # In TF_CONFIG the operator writes their names in small letters.
+    # In TF_CONFIG the operator writes their names in lower case.
     assert sorted(name.lower() for name in replicas) == sorted(cluster.JOBS)
     volumes = set()
     for replica in replicas.values():
         assert replica["replicas"] >= 1
-        # The chief and the server are started again, too.
+        # The chief and the server are restarted, too.
         assert replica["restartPolicy"] == "OnFailure"
         pod = replica["template"]["spec"]
         (container,) = pod["containers"]
@@ -42,7 +42,7 @@ def test_kubernetes_has_what_the_operator_asks_for():
 
 
 def assert_program(command):
-    """The flags are those of the program."""
+    """Checks that the flags are those of the program."""
     assert command[:3] == ["python", "-m", "training.meta_train"]
     # Importing the program would define its flags in this process.
     source = (FOLDER.parents[1] / "meta_train.py").read_text()
@@ -73,7 +73,7 @@ exit "$status"
 @pytest.mark.slow
 @pytest.mark.required
 def test_slurm_runs(tmp_path):
-    """With an `srun` that starts the tasks here."""
+    """With an `srun` that starts the tasks on this machine."""
     srun = tmp_path / "srun"
     srun.write_text(SRUN)
     srun.chmod(0o755)

@@ -1,4 +1,4 @@
-"""A cluster of processes on this machine, and what is done to it."""
+"""A cluster of processes on this machine, and how it handles failures."""
 
 import csv
 import json
@@ -34,7 +34,7 @@ FLAGS = [
 
 @pytest.fixture(scope="module")
 def cache(tmp_path_factory):
-    """XLA's programs are kept, so that only the first start compiles."""
+    """A folder for XLA's programs, so that only the first start compiles."""
     return str(tmp_path_factory.mktemp("xla"))
 
 
@@ -52,13 +52,13 @@ class Program(programs.Program):
         return self.so_far().said
 
     def result(self, seconds=300):
-        """The JSON on the last line, of a program that ends well."""
+        """The JSON on the last line of a program that ends without an error."""
         done = self.wait(seconds)
         assert done.returncode == 0, done.said
         return json.loads(done.stdout.splitlines()[-1])
 
     def configurations(self):
-        """Each child's process number to its `TF_CONFIG`."""
+        """Maps each child's process number to its `TF_CONFIG`."""
         found = {}
         for pid in descendants(self.pid):
             try:
@@ -73,17 +73,17 @@ class Program(programs.Program):
         return found
 
     def tasks(self):
-        """Job and index to the process's number."""
+        """Maps job and index to the process's number."""
         found = self.configurations()
         tasks = {pid: config["task"] for pid, config in found.items()}
         return {(x["type"], x["index"]): pid for pid, x in tasks.items()}
 
     def workers(self):
-        """Their addresses."""
+        """The addresses of the workers."""
         return next(iter(self.configurations().values()))["cluster"]["worker"]
 
     def until(self, condition, seconds=240):
-        """Waits for something while the program runs."""
+        """Waits for a condition while the program runs."""
         end = time.monotonic() + seconds
         while not condition():
             assert self.poll() is None, self.text()
@@ -91,7 +91,7 @@ class Program(programs.Program):
             time.sleep(0.05)
 
     def iteration(self):
-        """Of the newest checkpoint."""
+        """The iteration of the newest checkpoint."""
         return max((n for n, _ in checkpoints.numbered(self.folder)), default=0)
 
     def until_past(self, iteration):
@@ -157,11 +157,11 @@ def test_one_worker_does_what_one_process_does(tmp_path, cache):
 
 KILLS = int(os.environ.get("SOAK_KILLS", "2"))
 PAUSE = float(os.environ.get("SOAK_PAUSE", "0"))
-"""For a soak by hand: SOAK_KILLS=20 SOAK_PAUSE=30 takes ten minutes."""
+"""For a soak test by hand: SOAK_KILLS=20 SOAK_PAUSE=30 takes ten minutes."""
 
 
 def test_workers_that_are_killed(tmp_path, cache):
-    """The run goes on, SIGTERM ends it in order, and nothing is left of it."""
+    """The run continues; SIGTERM ends it in order, with no process left."""
     with Program(
         tmp_path / "two", cache, "--local_workers=2", "--save_seconds=1"
     ) as program:
@@ -173,7 +173,7 @@ def test_workers_that_are_killed(tmp_path, cache):
             kill(program, ("worker", k % 2))
             program.until_past(before + 5)
             processes |= set(program.tasks().values())
-        # The last line of cluster.csv counts those that answer.
+        # The last line of cluster.csv counts the workers that answer.
         program.until(lambda: all(map(cluster.listens, program.workers())))
         program.signal(signal.SIGTERM)
         result = program.result(180)
@@ -185,7 +185,7 @@ def test_workers_that_are_killed(tmp_path, cache):
     (stage,) = info["stages"]
     assert (stage["strategy"], stage["workers"]) == ("parameter_server", 2)
     assert info["core_seconds"] > 0
-    # An update that was made twice is known; each has a line, but those of
+    # A repeated update is detected. Each update has a line, except those of
     # meta-iterations that were never finished.
     iterations = [int(x["iteration"]) for x in lines(tmp_path / "two")]
     assert len(set(iterations)) == len(iterations) <= arrays["state/iteration"]
@@ -196,9 +196,9 @@ def test_workers_that_are_killed(tmp_path, cache):
 
 
 def test_a_lost_chief_or_parameter_server(tmp_path, cache):
-    """The run is started again by itself, at its last checkpoint.
+    """The run restarts by itself, from its last checkpoint.
 
-    Then the launcher is killed, and leaves nobody.
+    Then the launcher is killed, and no process is left.
     """
     folder = tmp_path / "run"
     with Program(
@@ -223,7 +223,7 @@ def test_a_lost_chief_or_parameter_server(tmp_path, cache):
 
 
 def chief_alone(folder, cache, spec, patience=2):
-    """The exit code and the words of a chief whose cluster is broken."""
+    """The exit code and the output of a chief whose cluster is broken."""
     with Program(
         folder, cache, "--strategy=parameter_server", "--job_name=chief",
         f"--cluster_spec={json.dumps(spec)}", f"--patience={patience}",
@@ -242,7 +242,7 @@ def test_a_cluster_without_servers_is_an_error(tmp_path, cache):
 
 
 def test_servers_that_are_none_are_an_error(tmp_path, cache):
-    """Something listens, and says nothing."""
+    """Something listens at the address but does not answer."""
     (chief,) = launch.free_ports(1)
     with (
         socket.create_server(("localhost", 0)) as one,
@@ -256,7 +256,7 @@ def test_servers_that_are_none_are_an_error(tmp_path, cache):
 
 
 def test_a_server_of_another_version_is_an_error(tmp_path, cache):
-    """Its card is changed after its start."""
+    """Its card is changed after it has started."""
     ports = [f"localhost:{port}" for port in launch.free_ports(3)]
     spec = {
         job: [port]

@@ -1,4 +1,4 @@
-"""XLA's programs that are kept between starts."""
+"""XLA's programs, kept between starts."""
 
 import os
 import subprocess
@@ -26,7 +26,7 @@ from training.common import compilation_cache
 def test_enabling_names_the_folder(tmp_path, monkeypatch, cache, given, wanted):
     folder = cache and str(tmp_path / cache)
     monkeypatch.setenv("HRNN_OPT_CACHE", folder)
-    # Set in any case: only then it is as before afterwards.
+    # Set in any case, so that it is restored afterwards.
     monkeypatch.setenv("TF_XLA_FLAGS", given or "")
     if given is None:
         monkeypatch.delenv("TF_XLA_FLAGS")
@@ -37,8 +37,8 @@ def test_enabling_names_the_folder(tmp_path, monkeypatch, cache, given, wanted):
 
 
 def test_imports_change_no_environment_and_compute_nothing(tmp_path):
-    """Else a program could not enable the cache, or it would for others."""
-    # Not in a fork of a process that has TensorFlow already.
+    """Otherwise a program could not enable the cache, or would for others."""
+    # Not in a fork of a process that has imported TensorFlow already.
     done = subprocess.run(
         [sys.executable, "-m", "tests.import_cases", str(tmp_path)],
         capture_output=True,
@@ -47,7 +47,7 @@ def test_imports_change_no_environment_and_compute_nothing(tmp_path):
     )
     assert done.returncode == 0, done.stderr[-4000:]
     assert done.stdout == "\n"
-    # The check itself sees what is kept.
+    # The check itself detects programs that are kept.
     assert len(list(tmp_path.glob("*/xla_compile_cache__*"))) > 5
 
 
@@ -61,7 +61,7 @@ def test_what_is_unused_is_forgotten(tmp_path):
     }
     for name, times in files.items():
         (tmp_path / name).write_bytes(b"1")
-        os.utime(tmp_path / name, times)  # Read, written.
+        os.utime(tmp_path / name, times)  # Times of reading and writing.
     compilation_cache.forget_unused(tmp_path)
     left = {path.name for path in tmp_path.iterdir()}
     assert left == {name for name in files if max(files[name]) == now} | {

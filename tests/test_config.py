@@ -117,7 +117,7 @@ def test_senseless_combination_is_refused(name, needs, fields):
 def test_round_trip_by_json(fields):
     config = RuleConfig(**fields)
     stored = json.loads(json.dumps(config.to_dict()))
-    # Files that are older than the shares do not have them.
+    # Files that are older than the shares do not contain them.
     assert set(stored) - SHARES == set(SIZES + SWITCHES)
     assert set(stored) & SHARES == set(fields) & SHARES
     assert RuleConfig.from_dict(stored) == config

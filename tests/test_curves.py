@@ -1,4 +1,4 @@
-"""Training curves: alike for all optimizers, and those of plain Keras."""
+"""Training curves: the same for all optimizers as in plain Keras."""
 
 import keras
 import numpy as np
@@ -32,7 +32,7 @@ def run(optimizer, split, seed=0, every=EVERY):
     lambda: keras.optimizers.Adam(3e-3), lambda: HierarchicalRNN()
 ], ids=["Adam", "own"])  # fmt: skip
 def test_a_curve_is_that_of_fit(split, make):
-    """Compiling beforehand leaves no trace, and losses are at theta."""
+    """Compiling beforehand changes nothing, and losses are taken at theta."""
     curve = run(make(), split)
     net = model()
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
@@ -49,7 +49,7 @@ def test_a_curve_is_that_of_fit(split, make):
             shuffle=False, verbose=0,
         )  # fmt: skip
         wanted.append(float(loss(split.y_train, net(split.x_train))))
-    # Rounding in another order, multiplied by 20 steps.
+    # Rounding in a different order, amplified by 20 steps.
     np.testing.assert_allclose(curve.losses, wanted, 2e-3)
     assert wanted[-1] < 0.8 * wanted[0]
     np.testing.assert_array_equal(curve.steps, [0, 10, 20])

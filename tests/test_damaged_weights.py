@@ -1,4 +1,4 @@
-"""Whatever happens to a weights file: an error with its name, or no harm."""
+"""A damaged weights file causes an error with its name, or no harm."""
 
 import json
 import warnings
@@ -26,7 +26,7 @@ def original(tmp_path_factory):
 
 
 def check(path, expected):
-    """Refuses it by name, or finds what was saved."""
+    """Checks that it is refused by name, or loaded as it was saved."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -40,7 +40,7 @@ def check(path, expected):
 
 
 def flipped(data, rng):
-    """One to three bytes are others, often inside an array's header."""
+    """Changes one to three bytes, often inside an array's header."""
     data = bytearray(data)
     where = [rng.integers(len(data)) for _ in range(rng.integers(1, 4))]
     if rng.random() < 0.5:
@@ -56,7 +56,7 @@ def flipped(data, rng):
 
 
 def cut(data, rng):
-    """Something is missing, or too much."""
+    """Removes some bytes, or adds some."""
     a, b = sorted(rng.integers(len(data), size=2))
     if rng.random() < 0.3:
         return data[:a]
@@ -73,7 +73,7 @@ def test_damaged_bytes(original, tmp_path, damage, count):
     for _ in range(count):
         path.write_bytes(damage(data, rng))
         accepted += check(path, expected)
-    # Some bytes mean nothing, such as the time of writing.
+    # Some bytes have no meaning, such as the time of writing.
     assert accepted < count / 4
 
 

@@ -1,6 +1,6 @@
-"""What the pages and docstrings refer to exists: links, commands, flags, names.
+"""Pages and docstrings refer to existing links, commands, flags and names.
 
-All of it is read from the files, so nothing of ours is imported.
+All of it is read from the files, so none of our modules is imported.
 """
 
 import ast
@@ -96,7 +96,7 @@ def test_pages_stay_short():
 
 
 def names_of(body) -> dict:
-    """Names that statements define: to those inside, of a class, or None."""
+    """Names that statements define, each with the names in a class, or None."""
     found = {}
     for node in body:
         if isinstance(node, ast.FunctionDef):
@@ -130,7 +130,7 @@ NAMES = {
 
 
 def resolves(module: str, rest: list) -> bool:
-    """Whether names after a module lead somewhere, two of them at most."""
+    """Whether the names after a module exist, to a depth of two."""
     if not rest:
         return True
     if f"{module}.{rest[0]}" in MODULES:
@@ -138,7 +138,7 @@ def resolves(module: str, rest: list) -> bool:
     inside = NAMES[module]
     if rest[0] not in inside:
         return False
-    # What an imported or inherited name has is not known here.
+    # The members of imported or inherited names are not known here.
     members = inside[rest[0]]
     return members is None or len(rest) == 1 or rest[1] in members
 
@@ -158,14 +158,14 @@ def references(path: pathlib.Path):
 
 
 SAID_OF_OBJECTS = {"model"}
-"""Names of modules that, in docstrings, mean a user's object."""
+"""Names of modules that mean a user's object in docstrings."""
 
 FILES = {"csv", "json", "md", "npz", "png", "py"}
-"""Ends of the names of files, which look like references."""
+"""Extensions of file names, which look like references."""
 
 
 def stale(module: str, path: pathlib.Path) -> list:
-    """References to what is not there (any more)."""
+    """References to names that do not exist (any more)."""
     wrong = []
     for name in references(path):
         first, *rest = name.split(".")

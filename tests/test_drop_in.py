@@ -1,4 +1,4 @@
-"""What users of other optimizers do, beside Adam doing it."""
+"""What users do with other optimizers, also done with Adam."""
 
 import copy
 import pickle
@@ -75,7 +75,7 @@ def test_reset_is_a_new_optimizer():
 
     model.optimizer.reset()
     again()
-    # A recipe that people know: all of the optimizer's variables to zero.
+    # A common recipe: set all variables of the optimizer to zero.
     for variable in model.optimizer.variables:
         if "learning_rate" not in variable.path:
             variable.assign(tf.zeros_like(variable))
@@ -102,7 +102,7 @@ def test_a_variable_without_elements_is_ignored(new, mode):
 
 
 def test_state_trees_have_the_same_paths_however_it_was_built():
-    """Those of Adam differ: the first step builds it under another name."""
+    """Adam's paths differ: the first step builds it under another name."""
 
     def functional():
         inputs = keras.Input((4,))
@@ -122,7 +122,7 @@ def test_state_trees_have_the_same_paths_however_it_was_built():
 
 
 def flat(tree, path=()):
-    """Paths of a nested dict, with their values."""
+    """The paths of a nested dict, with their values."""
     if not isinstance(tree, dict):
         return {path: tree}
     parts = [flat(value, (*path, key)) for key, value in tree.items()]
@@ -152,7 +152,7 @@ def test_numerics_are_checked(new, eagerly):
 def test_copies(new):
     model = network(new())
     losses = fit(model)
-    # As Keras has it, an optimizer is copied without its state, a model with.
+    # As in Keras, an optimizer is copied without its state, a model with it.
     for copied in (
         copy.deepcopy(new(0.25)),
         pickle.loads(pickle.dumps(new(0.25))),

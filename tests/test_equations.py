@@ -1,4 +1,4 @@
-"""Each equation alone, against numbers worked by hand or a line of numpy."""
+"""Each equation alone, against numbers worked out by hand or with numpy."""
 
 import math
 
@@ -105,7 +105,7 @@ def test_constant_gradient_is_rescaled_to_one(g):
 
 
 class NumpyOps:
-    """Keeps numbers below 1e-38, as GPUs do; TensorFlow's CPU does not."""
+    """Keeps numbers below 1e-38, as GPUs do and TensorFlow's CPU does not."""
 
     def __getattr__(self, name):
         return getattr(np, name)
@@ -139,7 +139,7 @@ def test_small_gradients_count_as_none():
     g = constant(3.0, -1.0, 0.99, -0.5, 0.0)
     counting = features.without_negligible(g, constant(100.0), 0.01)
     assert_close(counting, [3.0, -1.0, 0.0, 0.0, 0.0])
-    # Where a tensor never had a gradient nothing is small beside it.
+    # In a tensor that never had a gradient, none counts as small.
     assert_close(features.without_negligible(g, constant(0.0), 0.01), g)
 
 
@@ -245,17 +245,17 @@ def test_hierarchy():
     bias = meta.tensor_to_param @ tensor + meta.global_to_param @ top
     rows = hierarchy.param_bias(joined, shared)
     assert_close(rows[:-1], bias)
-    # What the tensors add to their steps' log lengths.
+    # What the tensors add to the log lengths of their steps.
     assert_close(rows[-1:], meta.tensor_step_kernel.numpy() @ tensor)
     new = hierarchy.step_shared(joined, shared, mean_h_x, signals)
     from_top = meta.global_to_tensor.numpy() @ top  # the old h_global
     from_top = from_top + meta.signal_kernel.numpy() @ signals.numpy()
     wanted = plain_gru(meta.tensor_gru, mean_h_x.numpy(), tensor, from_top)
     assert_close(new.h_tensor, wanted)
-    # The mean over all four tensors, of the new h_tensor.
+    # The mean of the new h_tensor over all four tensors.
     mean = np.mean(wanted, axis=-1, keepdims=True)
     assert_close(new.h_global, plain_gru(meta.global_gru, mean, top))
-    # A tensor that did not move keeps its state; the top sees it as it was.
+    # A tensor without a step keeps its state, and the Global RNN sees that.
     moved = tf.constant([[True, False, True, True]])
     some = hierarchy.step_shared(joined, shared, mean_h_x, signals, moved)
     wanted[:, 1] = tensor[:, 1]
@@ -268,7 +268,7 @@ def test_products_of_gradients_and_averages():
     g, r = constant([3.0, -1.0, 5.0, 1e9]), constant([2.0, 0.5, 0.0, 1e-3])
     g_bar = constant([4.0, 1.0, 0.0, -1e9], [2.0, -1.0, 7.0, 1e-3])
     moving = tf.constant([[True, True, False, True]])
-    # r of the shortest timescale alone counts; outliers are cut at 100.
+    # Only r of the shortest timescale counts; outliers are cut at 100.
     r = tf.concat([r, constant([9.0, 9.0, 9.0, 9.0])], 0)
     wanted = [
         [2.25, 4.0, 0.0, 1e4],

@@ -1,4 +1,4 @@
-"""`estimate`: exact where it counts, refused where it cannot."""
+"""`estimate`: exact where possible, refused where it cannot be made."""
 
 import dataclasses
 
@@ -81,7 +81,7 @@ def test_nothing_of_the_model_changes():
 
 
 def test_the_model_given_decides():
-    # The optimizer inside a wrapper is found; another one may be passed.
+    # The optimizer inside a wrapper is found; another one may be given.
     small = RuleConfig(param_units=2, tensor_units=2, global_units=2)
     inner = HierarchicalRNN(weights=None, config=small, seed=0)
     model = compiled()
@@ -122,7 +122,7 @@ def test_parts_count_up_to_the_whole(sizes, jit_compile):
 
     told = calibration.count_up(part, time(part.smaller), time(part.larger))
     whole = fixed + piece * part.all_pieces + packed * part.all_packed
-    # What is fixed may be counted with the packed ones.
+    # Fixed costs may be counted with the packed ones.
     assert whole <= told * (1 + 1e-9)
     if part.all_packed == part.packed:
         np.testing.assert_allclose(told, whole)

@@ -1,4 +1,4 @@
-"""From a run to weights and to tables, as a user does it."""
+"""From a run to weights and to tables, by the commands that users run."""
 
 import json
 
@@ -13,7 +13,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.required]
 
 
 def program(module, *arguments):
-    """Runs it; returns what it printed."""
+    """Runs a program; returns what it printed."""
     return succeeded(f"training.{module}", *arguments)
 
 
@@ -43,7 +43,7 @@ def test_model_card(run, tmp_path):
         assert loaded.provenance["inner_steps"] == small["state/inner_steps"]
     card = (tmp_path / "three.md").read_text()
     assert "a table of results" in card and "| meta-iterations | 3 |" in card
-    assert "--ensemble=paper" not in card  # The default.
+    assert "--ensemble=paper" not in card  # It is the default.
     assert "--work=40" in card and "from meta-iteration 0" in card
     assert (tmp_path / "three.png").read_bytes().startswith(b"\x89PNG")
     assert (tmp_path / "three-run.npz").stat().st_size < 2e6
@@ -83,6 +83,6 @@ def test_networks(run):
     figures = json.loads(printed.splitlines()[-1])
     for steps in (100, 200):
         assert 0 < figures[f"to_adam_{steps}"] < 1e3
-        # Without other rates Adam at 2e-3 is the best.
+        # Without other rates, Adam at 2e-3 is the best.
         best = figures[f"to_best_adam_{steps}"]
         assert best == figures[f"to_adam_{steps}"]

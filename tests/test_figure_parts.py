@@ -1,4 +1,4 @@
-"""What the figures are made of."""
+"""The parts that the figures are made of."""
 
 import csv
 import dataclasses
@@ -55,7 +55,7 @@ def test_output_is_whole_or_not_there(tmp_path):
 def test_totals_have_the_law_of_section_4_4():
     config = MetaConfig(segment=50, mean_steps=200.0, mean_unrolls=5.0)
     steps = figure_2.totals(config, 2000, seed=1)
-    # Rounding of 1 + Exp(5) to whole unrolls keeps the mean to 1 %.
+    # Rounding 1 + Exp(5) to whole unrolls keeps the mean to within 1 %.
     mean, sd = 6 * 250, np.std(steps) / np.sqrt(2000)
     assert abs(steps.mean() - mean) < 5 * sd + 0.02 * mean
     assert steps.min() >= 50 and np.all(steps % 50 == 0)
@@ -85,7 +85,7 @@ def test_quantiles_are_those_of_the_runs():
     for k in range(2):
         at = np.sort(losses[[9, 19, 29, 39, 49], k], axis=-1)
         np.testing.assert_allclose(found[:, k], at.T[[1, 2, 3]], 1e-5)
-    # Kept.
+    # A finished job is kept.
     again = drawn.quantiles(None, "f", drawn.sgd(rates), 50, 5, results)
     np.testing.assert_array_equal(found, again)
 

@@ -1,4 +1,4 @@
-"""Every figure by its command, small, on real files."""
+"""Each figure by its command, at small size, on real files."""
 
 import csv
 import json
@@ -27,7 +27,7 @@ def out(tmp_path_factory):
 
 
 def figure(out, name, *flags):
-    """Runs a figure; its numbers and the lines of its CSV."""
+    """Runs a figure; returns its numbers and the lines of its CSV."""
     printed = succeeded(PROGRAM, name, f"--out={out}", *flags)
     numbers = json.loads(printed.splitlines()[-1])
     stem = name if name == "profiles" else f"figure_{name}"
@@ -57,7 +57,7 @@ def test_figure_4(out):
 def test_figure_5(out):
     numbers, rows = figure(out, "5", "--steps=50", "--seeds=3")
     assert len(rows) == 3 * 5 * 5
-    # A rate of 1e-5 moves Adam by nothing in 50 steps.
+    # A rate of 1e-5 hardly changes anything for Adam in 50 steps.
     spread = numbers["decades_between_rates"]
     assert spread["HierarchicalRNN"] < spread["Adam"]
 
@@ -75,7 +75,7 @@ def test_figure_8a_goes_on_where_it_was(out, data):
     flags = [f"--data_dir={data}", "--steps=50", "--batch=32", "--pictures=128"]
     numbers, rows = figure(out, "8a", *flags, "--seeds=1")
     assert len(numbers["final"]) == 4 and len(rows) == 4 * 3 * 3
-    # The same weights for all optimizers.
+    # All optimizers start from the same weights.
     for task in numbers["final"]:
         first = [r for r in rows if r["task"] == task and r["step"] == "0"]
         assert len(first) == 3 and len({row["loss"] for row in first}) == 1
@@ -86,7 +86,7 @@ def test_figure_8a_goes_on_where_it_was(out, data):
     figure(out, "8a", *flags, "--seeds=2", "--only=MNIST MLP")
     more = (out / "jobs.csv").read_text().splitlines()
     assert more[: len(jobs)] == jobs
-    # MNIST MLP alone, its second seed.
+    # Only the second seed of MNIST MLP.
     assert len(more) == len(jobs) + 3
 
 
@@ -130,7 +130,7 @@ def test_figure_6(out, data):
     assert list(numbers["final"]) == ["full", "units 5/10/10", "plain loss"]
     assert len(rows) == 3 * 2 * 2
     assert numbers["against_full"]["full"] == "overlap"
-    # What was meta-trained is kept.
+    # Meta-trained optimizers are kept.
     again, _ = figure(out, "6", *small.split(), "--only=units")
     assert again["final"]["units 5/10/10"] == numbers["final"]["units 5/10/10"]
 
@@ -150,7 +150,7 @@ def test_missing_data_and_wrong_names(tmp_path):
 
 @slow
 def test_an_interrupted_run_leaves_valid_files(tmp_path):
-    """Killed while it writes finished jobs, and gone on with."""
+    """It is killed while it writes finished jobs, and continued."""
     flags = ["profiles", "--only=digits MLP", "--steps=10", "--seeds=1",
              "--pictures=128", f"--out={tmp_path}"]  # fmt: skip
     jobs = tmp_path / "jobs.csv"

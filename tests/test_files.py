@@ -1,4 +1,4 @@
-"""Files that are whole or as they were; colours of curves."""
+"""Files that are either complete or unchanged; colours of curves."""
 
 import os
 

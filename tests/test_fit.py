@@ -1,4 +1,4 @@
-"""`fit` in all its modes, and which point the model holds when."""
+"""`fit` in all its modes, and whether the model holds theta or phi."""
 
 import contextlib
 import warnings
@@ -51,7 +51,7 @@ def values(model):
 
 
 def theta_and_phi(model):
-    """Of a model that holds phi."""
+    """theta and phi of a model that holds phi."""
     slots = model.optimizer._slots
     phi = values(model)
     return [p - slots.offset(t).numpy() for t, p in enumerate(phi)], phi
@@ -64,7 +64,7 @@ def loss_at(variables):
 
 
 class See(keras.callbacks.Callback):
-    """Calls a function with the model where `fit` names it."""
+    """Calls functions with the model at the events that `fit` names."""
 
     def __init__(self, **functions):
         super().__init__()
@@ -79,7 +79,7 @@ def close_to_an_ulp(some, others, also):
 
 
 def fit_like_reference(path, rates, compiled, *others):
-    """Fits both for one epoch a rate, and compares all state."""
+    """Fits both for one epoch per rate, and compares the whole state."""
     model = new_model(keras.optimizers.SGD())
     pair = ReferencePair(path, rates[0], variables=model.trainable_variables)
     other = keras.models.clone_model(model)
@@ -123,7 +123,7 @@ def test_reduce_on_plateau_scales_the_steps(path, float64):
 
 
 def test_mixed_float16_learns_and_saves(float16, tmp_path):
-    # Noisy meta-parameters do not learn; initial ones do.
+    # Noisy meta-parameters do not learn, but initial ones do.
     model, seen = new("pretrained"), []
     assert isinstance(model.optimizer, keras.optimizers.LossScaleOptimizer)
     at_end = See(on_epoch_end=lambda model, logs: seen.append(logs["loss"]))
@@ -288,7 +288,7 @@ def test_callback_does_nothing_without_attention(tmp_path, which):
 
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)
-        # It says that there is nothing to look after.
+        # A warning says that there is nothing to swap.
         warnings.filterwarnings("ignore", "The callback AttentionSwap found")
         for a, b in zip(trained(True), trained(False), strict=True):
             np.testing.assert_array_equal(a, b)

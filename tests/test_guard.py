@@ -1,4 +1,4 @@
-"""The guard: what it sees, where it goes back to, and how it goes on."""
+"""The guard: what it detects, where it goes back to, and how it continues."""
 
 import keras
 import numpy as np
@@ -26,7 +26,7 @@ pytestmark = [
 
 @pytest.fixture(autouse=True)
 def short(monkeypatch):
-    """Failures show within a few steps."""
+    """Makes failures show within a few steps."""
     monkeypatch.setattr(guard, "INTERVAL", 4)
     monkeypatch.setattr(guard, "PATIENCE", 3)
 
@@ -38,7 +38,7 @@ def path(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def exploding(tmp_path_factory):
-    """Meta-parameters that make steps longer by e^0.5 each, and descend."""
+    """Meta-parameters whose steps grow by e^0.5 each, and descend."""
     config = RuleConfig()
     vector = meta_parameters.initial_vector(config, 0)
     start = 0
@@ -133,7 +133,7 @@ def test_steps_after_a_failure_follow_the_reference(tmp_path, mode, ablation):
     pair.reference.roll_back(good, lengths)
     pair.check()
     for k in range(12, 24):
-        # Elements and tensors that see their first gradient later.
+        # Elements and tensors that get their first gradient later.
         gradients[k][BIAS][: 18 - k] = 0
         if k < 15:
             gradients[k][BIAS] = None
@@ -220,7 +220,7 @@ def test_loss_is_watched_in_a_graph():
         assert optimizer.rollbacks == rollbacks
     good = variable.numpy()
     step(tf.constant(1.0))
-    # As long as the last good steps.
+    # It is as long as the last good steps.
     moved = np.sqrt(np.mean((variable.numpy() - good) ** 2))
     unit = 1e-2 * optimizer.config.length_unit
     length = unit * np.exp(float(state(optimizer).lengths[0]))
@@ -228,7 +228,7 @@ def test_loss_is_watched_in_a_graph():
 
 
 class Cliff:
-    """|x| descends slowly; beyond the edge gradients are NaN for good."""
+    """|x| descends slowly; beyond the edge gradients stay NaN."""
 
     def __init__(self, edge):
         self.edge = edge
@@ -250,7 +250,7 @@ def test_back_from_beyond_a_cliff(exploding):
             seen.append(optimizer.rollbacks)
     assert optimizer.rollbacks >= 1
     back = seen.index(1)
-    # Stood beyond the cliff for as long as patience lasts.
+    # It stayed beyond the cliff for as long as patience lasts.
     assert optimizer.skipped_steps % 3 == 0 and optimizer.skipped_steps
     assert optimizer.first_rollback_at == back
     assert np.max(np.abs(variable.numpy())) < 3
@@ -302,7 +302,7 @@ def test_averages_and_other_variables_go_back(broken_rows):
     model.fit(x, y, epochs=3, callbacks=watch, **arguments)
     before = [v.numpy() for v in model.non_trainable_variables]
     broken = x.copy()
-    # In the loss of one batch, or in so many that the steps show it first.
+    # In the loss of one batch, or in so many that skipped steps come first.
     broken[:broken_rows] = np.nan
     with pytest.warns(UserWarning, match="the guard went back"):
         model.fit(broken, y, epochs=1, callbacks=watch, **arguments)
@@ -375,7 +375,7 @@ def test_config_round_trip(path):
         config = optimizer.get_config()
         assert config["guard"] is value
         assert HierarchicalRNN.from_config(config).guard is value
-    config.pop("guard")  # as before there were guards
+    config.pop("guard")  # as before guards existed
     assert HierarchicalRNN.from_config(config).guard is False
 
 

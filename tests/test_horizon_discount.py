@@ -1,4 +1,4 @@
-"""Against short sight: what the last steps do counts less; growing old."""
+"""Against short-horizon bias: last steps count less; instances grow old."""
 
 import numpy as np
 import tensorflow as tf
@@ -24,7 +24,7 @@ VECTOR = meta_vector(RULE)
 
 
 def test_a_step_without_a_share_is_as_if_its_numbers_were_constants():
-    """Its state's derivative stays: earlier steps see through it."""
+    """Its state's derivative stays, since earlier steps act through it."""
     given = case(FAMILY, steps=2)
     segment = given.forward()
     zeros = tf.nest.map_structure(tf.zeros_like, given.state)
@@ -35,7 +35,7 @@ def test_a_step_without_a_share_is_as_if_its_numbers_were_constants():
     last, *_ = given.backward(segment.states, zeros, WEIGHT, shares=[0.0, 1.0])
     assert_near(first + last, both)
     assert_near(tf.nest.flatten(same), tf.nest.flatten(bar))
-    # The last step's own derivative, from where the first one led.
+    # The last step's own derivative, from the state after the first one.
     one = given.forward().states
     middle = tf.nest.pack_sequence_as(given.state, [leaf[1] for leaf in one])
     wanted, *_ = by_tape(given, middle, range(1, 2), zeros, WEIGHT)
@@ -59,7 +59,7 @@ def test_foresight_weighs_the_steps_of_the_whole_unroll():
     plain, _, _ = made()(VECTOR, fresh, SEED, 10.0)
     segments = int(statistics.segments)
     assert segments > 1
-    # By hand, from the derivatives of each step alone.
+    # The same from the derivatives of each step alone.
     total = 0.0
     for n in range(3 * segments):
         share = np.zeros((segments, 3), "float32")
@@ -73,7 +73,7 @@ def test_foresight_weighs_the_steps_of_the_whole_unroll():
 
 
 def alone(step, fresh, statistics, shares):
-    """The meta-gradient under given shares, without the initial state's."""
+    """The meta-gradient for given shares, without the initial state's part."""
     segments = int(statistics.segments)
     shares = np.reshape(shares, (segments, 3)).astype("float32")
     *_, seed = step._plan(tf.constant([0, SEED]))
@@ -96,7 +96,7 @@ def alone(step, fresh, statistics, shares):
 
 
 def test_growing_old_between_unrolls():
-    """The gradient is the same; the state is that of more steps."""
+    """The gradient is the same; the state is that after more steps."""
     ageing, plain = made(mean_between=30.0), made()
     fresh = ageing.sampler.draw(VECTOR, 3, 10.0)
     gradient, old, statistics = ageing(VECTOR, fresh, SEED, 10.0)
@@ -120,7 +120,7 @@ def test_growing_old_between_unrolls():
 
 
 def test_disturbed_instances_have_other_step_lengths():
-    """All of one instance by the same factor; fresh ones are left alone."""
+    """All lengths of an instance have the same factor; fresh ones have none."""
     step = made(step_length_perturbation=1.0)
     old = step.sampler.draw(VECTOR, 3, 10.0)
     old = old._replace(age=tf.constant([1, 0, 2, 3]))

@@ -1,4 +1,4 @@
-"""Pictures of ImageNet: crops, order, and where they come from."""
+"""Pictures of ImageNet: crops, order, and source."""
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ HEIGHT, WIDTH = 120, 160
 
 
 def corners(picture):
-    """Left, right, top, bottom of a crop of `jpeg`, relative to it."""
+    """Left, right, top and bottom of a crop of `jpeg`, relative to it."""
     red, green = (np.asarray(picture[..., k]) for k in (0, 1))
     places = [red[:, 0], red[:, -1], green[0], green[-1]]
     return [(float(np.mean(place)) + 1) / 2 for place in places]
@@ -28,15 +28,15 @@ def test_crops_are_of_the_area_and_shape_that_inception_was_trained_with():
     flipped = left > right
     assert 0.4 < np.mean(flipped) < 0.6
     width, height = abs(right - left), bottom - top
-    assert (height > 0).all()  # Never upside down.
-    # Half a pixel is lost at each end in resizing.
+    assert (height > 0).all()  # It is never upside down.
+    # Resizing loses half a pixel at each end.
     area = width * height
     assert 0.04 < area.min() < 0.15 and 0.8 < area.max() <= 1.0
-    # TensorFlow draws the height evenly, not the area.
+    # TensorFlow draws the height, not the area, uniformly.
     assert 0.3 < area.mean() < 0.45
     aspect = width * WIDTH / (height * HEIGHT)
     assert 0.68 < aspect.min() < 0.8 and 1.25 < aspect.max() < 1.45
-    # Everywhere.
+    # Crops lie everywhere.
     middle = (left + right) / 2
     assert middle.min() < 0.3 and middle.max() > 0.7
 
@@ -98,7 +98,7 @@ def test_every_epoch_has_all_pictures_in_an_order_of_its_own():
     for epoch in epochs:
         assert sorted(epoch) == list(range(7))
     assert len(set(map(tuple, epochs))) == 3
-    # The same picture is cropped differently.
+    # The same picture is cropped differently in each epoch.
     first, second = (whole[k + epochs[k // 7].index(3)] for k in (0, 7))
     assert np.abs(first - second).max() > 0.01
     assert examples(0, 21, seed=2)[1] != labels
@@ -106,7 +106,7 @@ def test_every_epoch_has_all_pictures_in_an_order_of_its_own():
 
 def test_the_order_does_not_follow_the_global_seed():
     orders = []
-    for seed in (0, 1):  # tf.data fails on 0 and a seed that is a tensor.
+    for seed in (0, 1):  # tf.data fails on 0 with a tensor as seed.
         tf.random.set_seed(seed)
         orders.append(examples(0, 14)[1])
     assert orders[0] == orders[1]
@@ -140,7 +140,7 @@ def builder(tmp_path_factory):
 
 
 def files(records, seed=None):
-    """A record's bytes tell which one it is."""
+    """Numbers of the pictures, read from the bytes of their records."""
     return [bytes(jpeg) for jpeg, _ in records(seed).as_numpy_iterator()]
 
 
@@ -160,7 +160,7 @@ def test_machines_share_the_records(builder):
     assert list(map(len, own)) == [12, 12]
     together = own[0] + own[1]
     assert sorted(together) == sorted(files(source.Records(builder, "train")))
-    # An uneven rest is left out: nobody waits for the last batch.
+    # An uneven rest is left out, so no machine waits for the last batch.
     uneven = [source.Records(builder, "validation", 2, k) for k in (0, 1)]
     assert (
         [len(files(r)) for r in uneven] == [r.count for r in uneven] == [2, 2]

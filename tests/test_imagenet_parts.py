@@ -1,4 +1,4 @@
-"""Models, optimizers, loss, settings, files and the picture."""
+"""Models, optimizers, loss, settings, files and the figure."""
 
 import csv
 import dataclasses
@@ -53,7 +53,7 @@ def test_a_model_gives_logits_in_its_precision():
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "name, parameters",
-    [  # Of the table in the documentation of keras.applications.
+    [  # From the table in the documentation of keras.applications.
         ("inception_v3", 23.9),
         ("resnet50v2", 25.6),
         ("resnet101v2", 44.7),
@@ -67,7 +67,7 @@ def test_the_architectures_are_the_known_ones(name, parameters):
 
 
 def test_rmsprop_is_that_of_inception():
-    """Clipped by the norm of all, epsilon in the root, two epochs a rate."""
+    """Clips the global norm; epsilon in the root; a rate for two epochs."""
     steps_per_epoch = 2
     optimizer = optimizers.make("rmsprop_inception", steps_per_epoch)
     a, b = keras.Variable(np.ones(2)), keras.Variable(np.ones(1))
@@ -110,7 +110,7 @@ def test_labels_are_smoothed():
     np.testing.assert_allclose(objective.loss(labels, logits), wanted, 1e-5)
     uniform = objective.loss(labels, np.zeros((3, 1000), "float32"))
     np.testing.assert_allclose(uniform, np.log(1000), 1e-5)
-    # The least value at 1,000 classes, as the docstring has it.
+    # The minimum at 1,000 classes, as the docstring says.
     true = np.full(1000, 1e-4)
     true[0] += 0.9
     best = objective.loss(labels[:1], np.log(true)[None].astype("float32"))
@@ -119,7 +119,7 @@ def test_labels_are_smoothed():
 
 def test_settings_come_back_and_may_not_change(tmp_path):
     path = tmp_path / "settings.json"
-    SETTINGS.check(path)  # There are none yet.
+    SETTINGS.check(path)  # No settings are stored yet.
     SETTINGS.write(path)
     assert Settings.read(path) == SETTINGS
     SETTINGS.check(path)
@@ -139,7 +139,7 @@ def test_a_curve_goes_on_after_an_interruption(tmp_path):
     assert curve.last is None
     for step in (1, 2, 3, 4):
         curve.add(step=step, loss=step / 3)
-        # On the disk at once.
+        # It is on the disk at once.
         assert files.read_curve(path)[-1]["step"] == str(step)
     # The machine stops while a line is written.
     with path.open("a") as file:
@@ -162,7 +162,7 @@ def test_state_of_rivals_is_forecast(name):
     optimizer.build([keras.Variable(np.zeros((30, 50), "float32"))])
     size = sum(v.numpy().nbytes for v in optimizer.variables)
     told = forecast.state_bytes(optimizers.make(name, 10), 1500)
-    assert abs(told - size) <= 16  # Iterations, learning rate.
+    assert abs(told - size) <= 16  # Besides, iterations and learning rate.
 
 
 @pytest.mark.slow

@@ -29,12 +29,12 @@ def flags(data_dir, out, *more):
 
 
 def program(*arguments):
-    """What it printed."""
+    """The output of a program."""
     return programs.succeeded(PROGRAM, *flags(*arguments))
 
 
 def refused(*arguments):
-    """What it said before it failed."""
+    """The error message of a program that must fail."""
     return programs.refused(PROGRAM, *flags(*arguments))
 
 
@@ -55,7 +55,7 @@ def losses(out, name="train"):
 
 
 def same(one, other):
-    """Two runs ended alike, to the last bit."""
+    """Checks that two runs ended alike, to the last bit."""
     assert losses(one) == losses(other)
     wanted, found = ending(one), ending(other)
     assert wanted.keys() == found.keys()
@@ -90,12 +90,12 @@ def test_a_run_leaves_what_it_should(whole):
 @pytest.mark.slow
 def test_a_run_in_two_parts_ends_as_a_whole_one(whole, data_dir, tmp_path):
     # In the middle of an epoch of six steps, and of the order of its pictures;
-    # validation in between swaps theta and phi.
+    # the validation in between swaps theta and phi.
     program(data_dir, tmp_path, "--steps=4", "--validate_every=4")
     assert len(losses(tmp_path)) == 4
     program(data_dir, tmp_path, "--validate_every=4")
     same(whole[0], tmp_path)
-    # A run that is at its end already takes no step and changes nothing.
+    # A finished run takes no step and changes nothing.
     before = (tmp_path / "train.csv").read_text()
     program(data_dir, tmp_path)
     assert (tmp_path / "train.csv").read_text() == before
@@ -121,7 +121,7 @@ def stop(number, arguments, out, after: int) -> int:
 
 @pytest.mark.slow
 def test_a_run_that_was_stopped_goes_on_exactly(data_dir, tmp_path):
-    """Killed, gone on with, ended by SIGTERM, and gone on with."""
+    """Killed, continued, ended by SIGTERM, and continued again."""
     out, whole = tmp_path / "stopped", tmp_path / "whole"
     adam = ["--optimizer=adam", "--save_every=20"]
     long = flags(data_dir, out, *adam, "--steps=1000")
@@ -150,7 +150,7 @@ def test_two_workers_train_and_one_goes_on(data_dir, tmp_path):
     assert figures["replicas"] == 2 and figures["steps"] == 3
     assert len(losses(out)) == 3 and np.isfinite(losses(out)).all()
     assert len(losses(out, "validation")) == 1
-    # The one who is not the chief writes nothing there.
+    # The process that is not the chief writes nothing there.
     assert len(list((out / "events").iterdir())) == 1
     before = ending(out)
     program(data_dir, out, "--steps=4", "--strategy=one_device")

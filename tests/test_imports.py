@@ -1,4 +1,4 @@
-"""Who may import whom: WORKSPACE.md, section 5, read from the files."""
+"""Which modules may import which: WORKSPACE.md, section 5, from the files."""
 
 import ast
 import pathlib
@@ -31,7 +31,7 @@ MAY_IMPORT = {
     "hrnn_opt": "hrnn_opt.rule hrnn_opt.cost hrnn_opt.keras_optimizer "
     "hrnn_opt.callbacks hrnn_opt.version",
     "problems": "",
-    # Rooms of training, from the bottom up.
+    # Subpackages of training, from the bottom up.
     "training": "",
     "training.replicas": "",
     "training.common": "",
@@ -48,7 +48,7 @@ MAY_IMPORT = {
     "training.rules training.evaluation training.runs",
     "training.research": "problems training.common training.engine "
     "training.rules training.evaluation training.runs training.distributed",
-    # Programs and benchmarks use everything and are used by nobody.
+    # Programs and benchmarks may use everything, and are used by none.
     "training.benchmark": "hrnn_opt problems training.common training.engine "
     "training.rules training.evaluation training.runs training.distributed "
     "training.research",
@@ -59,12 +59,12 @@ MAY_IMPORT = {
 
 
 def module(path: pathlib.Path) -> str:
-    """Its dotted name; a package is its `__init__`."""
+    """The dotted name of a file; a package is its `__init__`."""
     return ".".join(path.with_suffix("").parts).removesuffix(".__init__")
 
 
 def is_program(path: pathlib.Path) -> bool:
-    """A file that does something when it is run."""
+    """Whether a file does something when it is run."""
     return 'if __name__ == "__main__"' in (ROOT / path).read_text()
 
 
@@ -82,7 +82,7 @@ def room(path: pathlib.Path) -> str:
 
 
 def imported(path: pathlib.Path, tops=OURS) -> list[str]:
-    """Modules and names that a file imports of packages, wherever it does."""
+    """Modules and names that a file imports from packages, at any place."""
     names = []
     for node in ast.walk(ast.parse((ROOT / path).read_text())):
         if isinstance(node, ast.Import):
@@ -131,7 +131,7 @@ def test_every_row_is_a_room():
 
 
 def test_programs_are_imported_by_nobody():
-    # A suite of the benchmark starts itself anew.
+    # A suite of the benchmark starts its own module in a new process.
     programs = [name for name in PROGRAMS if "benchmark" not in name]
     found = [name for path in FILES for name in imported(path)]
     assert not [name for name in found if within(name, programs)]

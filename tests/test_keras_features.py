@@ -1,4 +1,4 @@
-"""Every feature of a Keras optimizer, against the reference carrying it.
+"""Every feature of a Keras optimizer, compared with the reference.
 
 Constants are powers of two where Keras passes them through float32.
 """
@@ -63,7 +63,7 @@ def test_negligible_gradients_and_a_unit(tmp_path, mode):
         np.testing.assert_allclose(
             pair.optimizer._slots.tensors[0], pair.reference.largest, 1e-12
         )
-        if step == 7:  # At theta since the step before.
+        if step == 7:  # It is at theta since the previous step.
             np.testing.assert_array_equal(pair.variables[BIAS], before)
 
 
@@ -200,7 +200,7 @@ def test_learning_rate_assigned_between_steps(path, mode):
             np.testing.assert_allclose(
                 getattr(rates, name)[0], getattr(pair.reference, name), 1e-9
             )
-    # A higher rate took growth back, of some tensors.
+    # A higher rate took back growth in some tensors.
     assert np.any(pair.reference.debt > 0.01)
 
 

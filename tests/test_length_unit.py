@@ -1,4 +1,4 @@
-"""How far parameters move first, and the unit that makes it the rate."""
+"""The first step's length, and the unit that makes it the learning rate."""
 
 import json
 
@@ -17,7 +17,7 @@ STAGE = {"from": 0, "rule_version": 2, "settings": {"clip": 2.0}}
 
 
 def checkpoint(config, growth):
-    """Of a rule whose steps are e^growth longer than one that is untrained."""
+    """Checkpoint of a rule with steps e^growth times an untrained one's."""
     vector = Hierarchical(config).initial_meta(0)
     offset = vector_slice(config, "step_bias")
     vector[offset] += growth
@@ -31,7 +31,7 @@ def checkpoint(config, growth):
 
 
 def vector_slice(config, name):
-    """Where an array lies in the flat meta-parameters."""
+    """The slice of an array in the flat meta-parameters."""
     start = 0
     for found, shape in meta_parameters.shapes(config).items():
         size = int(np.prod(shape))
@@ -60,7 +60,7 @@ def test_the_unit_makes_the_first_step_the_learning_rate():
     ]
     again = first_step(Hierarchical(config), arrays["state/average"])
     assert again == pytest.approx(1.0, rel=0.01)
-    # Once more it is the same: the unit is not applied twice.
+    # Measuring again gives the same: the unit is not applied twice.
     assert with_unit(arrays, found)["config"] == found["config"]
 
 

@@ -1,4 +1,4 @@
-"""When a run is saved and evaluated, on a clock that the test sets."""
+"""When a run is saved and evaluated, on a clock set by the test."""
 
 from types import SimpleNamespace
 
@@ -8,7 +8,7 @@ from training.runs.loop import Job, Schedule, train
 
 
 class Recorder:
-    """Folder, run and log in one: every meta-iteration takes a second."""
+    """Folder, run and log in one; every meta-iteration takes a second."""
 
     def __init__(self):
         self.elapsed, self.events = 0.0, []
@@ -64,7 +64,7 @@ def test_without_evaluations():
 
 
 def test_the_time_is_up_before_the_next_meta_iteration():
-    # An evaluation takes half a second of the time.
+    # An evaluation takes half a second of that time.
     events = Recorder().train(Schedule(3.2, None, 100.0, 2.0))
     assert events == [
         ("evaluate", 2), ("save", 3), ("evaluate", 3), ("close", 3)

@@ -45,7 +45,7 @@ def test_twenty_steps_are_those_of_the_reference():
     random = np.random.default_rng(1)
     vector = random.normal(0, 0.7, RULE.initial_meta(0).shape)
     theta = random.normal(size=(2, 5))
-    # Of all sizes, among them zero, on both sides of exp(-p).
+    # Gradients of all sizes, including zero, on both sides of exp(-p).
     gradients = random.normal(size=(20, 2, 5)) * 10 ** random.uniform(
         -6, 2, (20, 2, 5)
     )

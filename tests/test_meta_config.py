@@ -111,7 +111,7 @@ def drawn_segments(config):
 @pytest.mark.parametrize("steps, segment", [(200.0, 50), (10.0, 50)])
 def test_segments_of_an_unroll(steps, segment):
     config = MetaConfig(mean_steps=steps, segment=segment)
-    # 10,000 seeds, as those of meta-iterations.
+    # 10,000 seeds, like those of meta-iterations.
     found = tf.function(lambda: drawn_segments(config))().numpy()
     mean, deviation = rounded(steps / segment)
     assert found.min() == 1

@@ -1,4 +1,4 @@
-"""What a run of meta-training leaves on the disk."""
+"""The files that a run of meta-training writes."""
 
 import csv
 import logging
@@ -137,7 +137,7 @@ def test_a_run_that_starts_again_has_one_header(tmp_path):
 
 
 class Resting(NamedTuple):
-    """As much of a run as its folder needs."""
+    """The parts of a run that its folder needs."""
 
     rule: Hierarchical
     state: meta_optimizer.MetaState
@@ -180,7 +180,7 @@ def test_a_start_from_another_rule_is_refused_by_its_sizes(tmp_path):
     start = tmp_path / "start.npz"
     checkpoints.write(start, run.arrays(), folder._info)
     RunFolder(tmp_path / "same", lite).prepare(Resting.of(lite), start)
-    # The same meta-parameters, whatever gradients count.
+    # The meta-parameters are the same, whichever gradients count.
     other = MetaConfig(param_units=5, negligible=1e-5)
     RunFolder(tmp_path / "other", other).prepare(Resting.of(other), start)
     other = RunFolder(tmp_path / "paper", paper)

@@ -1,4 +1,4 @@
-"""The meta-gradient: through three steps down a bowl, once and twice."""
+"""The meta-gradient through three steps down a bowl, and its derivative."""
 
 import math
 
@@ -12,7 +12,7 @@ from hrnn_opt.rule import step as rule
 from hrnn_opt.rule.segments import Segments
 from tests.test_rule import noisy_vector
 
-# Signals of the alignment are constants to derivatives: differences see them.
+# Derivatives treat the alignment's signals as constants, differences do not.
 CONFIG = RuleConfig(
     param_units=5, tensor_units=6, global_units=7, alignment=False
 )
@@ -24,7 +24,7 @@ STEP, RTOL, ATOL = 1e-5, 1e-6, 1e-9
 
 
 def bowl(*lead, seed=0, dtype="float64"):
-    """Start and Hessian of 0.5 theta' H theta, or of several."""
+    """Start and Hessian of 0.5 theta' H theta, for one instance or several."""
     rng = np.random.default_rng(seed)
     factor = rng.normal(size=(*lead, SIZE, SIZE))
     hessian = factor @ np.swapaxes(factor, -1, -2) / SIZE
@@ -71,7 +71,7 @@ def meta_vector(dtype="float64"):
 
 
 def some_coordinates():
-    """One of each named array, and forty more."""
+    """One coordinate of each named array, and forty more."""
     rng = np.random.default_rng(5)
     coordinates, begin = [], 0
     for shape in meta_parameters.shapes(CONFIG).values():
@@ -137,7 +137,7 @@ SILENT = {"none": [], "some": [1, 4], "a tensor": [4, 5], "all": range(SIZE)}
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_second_derivatives_are_finite_without_gradients(dtype):
     theta, hessian = bowl(dtype=dtype)
-    # One test, since TensorFlow optimises a graph again in each.
+    # One test for all, since TensorFlow optimises the graph again in each.
     for name, silent in SILENT.items():
         heard = np.ones((SIZE, SIZE), dtype)
         heard[silent] = heard[:, silent] = 0

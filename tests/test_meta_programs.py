@@ -21,12 +21,12 @@ pytestmark = [pytest.mark.slow, pytest.mark.required]
 
 @pytest.fixture(scope="module")
 def cache(tmp_path_factory):
-    """Programs of XLA that nobody else writes meanwhile."""
+    """A folder for XLA's programs that no other program writes to."""
     return tmp_path_factory.mktemp("xla")
 
 
 def meta_train(folder, cache, *flags):
-    """What a program that ends well prints."""
+    """The output of a program that must end without an error."""
     program = started(folder, cache, *flags)
     printed, errors = program.communicate(timeout=600)
     assert program.returncode == 0, errors
@@ -34,7 +34,7 @@ def meta_train(folder, cache, *flags):
 
 
 def started(folder, cache, *flags):
-    """Not a fork: TensorFlow has read where its programs are kept there."""
+    """Starts a new Python: a fork has read where TensorFlow keeps programs."""
     return subprocess.Popen(
         [sys.executable, "-m", "training.meta_train",
          f"--train_dir={folder}", *flags],
@@ -62,19 +62,19 @@ def stop_in_the_middle(folder, cache, *flags):
 
 
 def compiled(cache) -> set:
-    """The programs of XLA that are kept."""
+    """The XLA programs that are kept."""
     return set(cache.glob("xla_compile_cache__*"))
 
 
 def curve(folder) -> list[dict]:
-    """The lines of its CSV."""
+    """The lines of a run's CSV."""
     with (folder / "meta_train.csv").open() as file:
         return list(csv.DictReader(file))
 
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory, cache):
-    """The folder of a run without a stop."""
+    """The folder of a run without interruption."""
     folder = tmp_path_factory.mktemp("runs") / "whole"
     printed = meta_train(folder, cache, *SMALL, "--max_iterations=150")
     assert "150 meta-iterations" in printed
@@ -88,7 +88,7 @@ def test_stopped_and_resumed_equals_uninterrupted(whole, cache, tmp_path):
     stop_in_the_middle(parts, cache, *SMALL, end, "--save_seconds=0.2")
     stopped, _ = checkpoints.newest(parts)
     assert 0 < stopped["state/iteration"] < 150
-    # Settings are those of the folder; the flags may be left out.
+    # Settings are read from the folder, so the flags may be left out.
     meta_train(parts, cache, ROWS, end, "--evaluate_seconds=0")
 
     (wanted, info), (found, _) = map(checkpoints.newest, (whole, parts))
@@ -101,7 +101,7 @@ def test_stopped_and_resumed_equals_uninterrupted(whole, cache, tmp_path):
         lines = curve(folder)
         assert [int(line["iteration"]) for line in lines] == list(range(150))
         assert {line["row"] for line in lines} == set(ROWS[7:].split(","))
-    # Neither a second start nor one that goes on compiles anything again.
+    # Neither a second start nor a resumed run compiles anything again.
     assert compiled(cache) == before
 
     said = refused(
@@ -111,7 +111,7 @@ def test_stopped_and_resumed_equals_uninterrupted(whole, cache, tmp_path):
 
 
 def test_a_new_run_goes_on_from_another(whole, cache, tmp_path):
-    """With other settings; its curve and counters are those of both."""
+    """It has other settings; its curve and counters cover both runs."""
     start, new = whole / "small.npz", tmp_path / "new"
     given, earlier = checkpoints.read(start)
     rates = {"meta_rate": 1e-12, "meta_rate_end": 1e-12}
@@ -130,7 +130,7 @@ def test_a_new_run_goes_on_from_another(whole, cache, tmp_path):
     assert second["settings"] == first["settings"] | rates
     numbers = [int(line["iteration"]) for line in curve(new)]
     assert numbers == list(range(154))
-    # It started at the given meta-parameters, and its rate leaves them there.
+    # It starts at the given meta-parameters, and its rate keeps them there.
     np.testing.assert_allclose(
         found["state/vector"], given["state/vector"], rtol=0, atol=1e-9
     )
@@ -156,11 +156,11 @@ def test_unknown_rows_are_named(tmp_path):
 
 
 ENOUGH = 200
-"""Meta-iterations."""
+"""Number of meta-iterations."""
 
 
 def held_out(folder):
-    """Meta-iteration to the mean over rows of the median log loss."""
+    """Maps a meta-iteration to the mean over rows of the median log loss."""
     found = {}
     with (folder / "held_out.csv").open() as file:
         for iteration, _, own, *_ in csv.reader(file):
@@ -178,5 +178,5 @@ def test_meta_training_helps_on_held_out_draws(tmp_path, cache):
     meta_train(tmp_path, cache, *flags, f"--max_iterations={ENOUGH}")
     after = held_out(tmp_path)
     assert max(after) == ENOUGH
-    # Log losses: to less than a third.
+    # Log losses: the loss falls to less than a third.
     assert after[ENOUGH] < before[1] - 1.1

@@ -1,4 +1,4 @@
-"""Comparisons with Adam and RMSProp, and the figures that come of them."""
+"""Comparisons with Adam and RMSProp, and the figures that result."""
 
 import keras
 import numpy as np
@@ -24,7 +24,7 @@ def test_baselines_are_those_of_keras():
         (keras.optimizers.Adam(2e-2), keras.optimizers.RMSprop(1e-2))
     ):
         wanted = problems.minimize(FAMILY, rival, 100, seed=5)[1:]
-        # Rounding differs, and a trajectory of 100 steps multiplies it.
+        # Rounding differs, and 100 steps amplify it.
         np.testing.assert_allclose(losses[:, k, 0], wanted, 1e-3)
         assert wanted[-1] < 0.5 * wanted[0]
 
@@ -66,7 +66,7 @@ def test_final_log_loss_by_hand():
 
 
 def test_wins_by_hand():
-    """By more than a tenth, each initial rate for itself."""
+    """A win is by more than a tenth; each initial rate counts for itself."""
     results = {
         "a": corpus.Result((-1.0, -1.2, 0.0, 3.0, -9.0), -1.0, -8.0, -1.2, 0),
         "b": corpus.Result((-2.0, -2.05, 1.0, -3.0, -9.0), -2.0, 0.0, -2.8, 0),

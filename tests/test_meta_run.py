@@ -1,4 +1,4 @@
-"""A run of meta-training: its optimizer, its pool, stopping and going on."""
+"""A run of meta-training: its optimizer, its pool, stopping and resuming."""
 
 import keras
 import numpy as np
@@ -94,7 +94,7 @@ def test_average_starts_as_a_mean_and_decays_then():
 
 
 def made(steps=None, config=TINY):
-    """A run that shares the compiled steps of another: they have no state."""
+    """A run that reuses the compiled steps of another, which hold no state."""
     run = Run(Hierarchical(config), ROWS, CONFIG)
     if steps:
         run.steps = steps
@@ -109,7 +109,7 @@ def made(steps=None, config=TINY):
 
 @pytest.fixture(scope="module")
 def whole():
-    """Six meta-iterations without a stop, and the arrays after three."""
+    """Six uninterrupted meta-iterations, and the arrays after three."""
     run = made()
     assert set(run.compile()) == set(run.steps)
     results, half = [], None
@@ -165,7 +165,7 @@ def test_without_the_pool_it_goes_on_with_new_problems(whole):
 
 @pytest.mark.parametrize("leaves", ["fewer", "more"])
 def test_problems_of_a_rule_with_another_state_go(whole, leaves):
-    """A checkpoint of a version whose state had other leaves."""
+    """The checkpoint is of a version whose state had other leaves."""
     _, _, half = whole
     arrays = dict(half)
     names = [name for name in arrays if name.startswith("pool/")]

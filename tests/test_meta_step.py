@@ -1,4 +1,4 @@
-"""One meta-iteration of one family: gradient, renewal, what is dropped."""
+"""One meta-iteration of one family: gradient, renewal, dropped instances."""
 
 import numpy as np
 import pytest
@@ -19,11 +19,11 @@ CONFIG = MetaConfig(
 RULE = Hierarchical(TINY)
 VECTOR = meta_vector(RULE)
 SEED = 11
-"""Of a meta-iteration of several segments."""
+"""Seed of a meta-iteration of several segments."""
 
 
 class Rough(MatrixFactorization):
-    """Where `rough`, derivatives of the gradient are NaN but at the start."""
+    """If `rough`, derivatives of the gradient are NaN except at the start."""
 
     def draw(self, seed, count):
         return super().draw(seed, count) | {"rough": tf.zeros(count, bool)}
@@ -69,7 +69,7 @@ def carried(once):
 
 
 def where(mask, yes, no):
-    """Whole trajectories of the same data, instance by instance."""
+    """Selects, for each instance, the whole trajectory of one of two."""
     return tf.nest.map_structure(
         lambda a, b: tf.where(mask, a, b), yes[1:], no[1:]
     )
@@ -163,7 +163,7 @@ def some(request):
 
 
 def assert_without_second(step, some, gradient, statistics):
-    """The gradient is that of the others alone."""
+    """Checks that the gradient is that of the other instances alone."""
     wanted, _ = by_tape(step, some, steps_of(statistics), (1.0, 0.0, 1.0, 1.0))
     assert_near(gradient, wanted)
 
@@ -248,7 +248,7 @@ def test_the_same_arguments_give_the_same_results(step, fresh, once):
 
 
 def test_states_that_are_computed_again(fresh, once, monkeypatch):
-    """There is room for one segment at least."""
+    """Room for one segment is the minimum."""
     monkeypatch.setattr(meta_step, "STORED_BYTES", 0)
     assert once[2].segments > 1
     same(once, made_step()(VECTOR, fresh, SEED, 10.0))

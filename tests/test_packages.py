@@ -1,4 +1,4 @@
-"""What is installed is what lies in the folders."""
+"""The packages that are installed are those in the folders."""
 
 import configparser
 import pathlib

@@ -1,4 +1,4 @@
-"""Safe operations, segments and meta-parameters: what the equations rest on."""
+"""Safe operations, segments and meta-parameters, used by the equations."""
 
 import math
 

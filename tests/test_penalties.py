@@ -16,7 +16,7 @@ from training.rules.lstm import LSTMRule
 
 
 def with_step_lengths(state, eta_bar):
-    """A state with log step lengths eta_bar [N, B]."""
+    """A state with the log step lengths eta_bar [N, B]."""
     param, tensors = state.memory.param, state.memory.tensors
     own = tf.reshape(tf.constant(eta_bar), param.eta_bar.shape)
     parts = np.split(eta_bar, np.cumsum(FAMILY.sizes)[:-1])
@@ -34,7 +34,7 @@ def with_step_lengths(state, eta_bar):
 
 @pytest.fixture
 def step_lengths():
-    """Of one instance as ever, of one partly dead, of one that is dead."""
+    """Step lengths of a normal, a partly dead and a dead instance."""
     eta_bar = np.zeros((12, 3), "float32")
     eta_bar[:3, 1] = -10.0
     eta_bar[:, 2] = -14.0
@@ -42,7 +42,7 @@ def step_lengths():
 
 
 def penalised_case(**weights):
-    """A case whose objective has the terms that a run of these settings has."""
+    """A case whose objective has the terms of a run with these settings."""
     terms = penalties.terms(Hierarchical(TINY), MetaConfig(**weights))
     assert {term.name: term.weight for term in terms} == weights
     return case(FAMILY, terms=terms)
@@ -61,7 +61,7 @@ def test_vanishing_steps_by_hand(step_lengths):
 def test_long_steps_by_hand(step_lengths):
     state = with_step_lengths(case(FAMILY).state, step_lengths)
     term = penalties.LongStepPenalty(0.5, Hierarchical(TINY))
-    # Tensors count alike, small or large: the first has no long steps.
+    # Tensors of any size have the same weight: the first has no long steps.
     penalty = term((3, 9), state, 1.0 - UNSOLVED[::-1])
     np.testing.assert_allclose(penalty, [0.25 * 4.5, (0.0 + 4.5) / 2, 0.0])
 
@@ -102,7 +102,7 @@ def test_losses_far_above_zero_are_unsolved():
     loss = tf.constant([0.0, 1e-7, 1e-5, 1e-4, 7.0, np.inf, np.nan])
     weight = unsolved(loss)
     np.testing.assert_allclose(weight, [0, 0, 0.5, 1, 1, 1, 1], atol=1e-6)
-    # A constant: a shorter step is never taken for its sake.
+    # The derivative is zero: the penalty never makes a shorter step pay.
     with tf.GradientTape() as tape:
         tape.watch(loss)
         weight = unsolved(loss)
@@ -110,7 +110,7 @@ def test_losses_far_above_zero_are_unsolved():
 
 
 def first_solved(given, log_step_length):
-    """A state whose first instance is at its minimum; steps of one length."""
+    """A state whose first instance is at its minimum; all steps are alike."""
     solution = FAMILY.flatten(FAMILY.argmin(given.data))
     solved = tf.transpose(solution) * [1.0, 0.0, 0.0]
     theta = solved + given.state.theta * [0.0, 1.0, 1.0]
@@ -130,7 +130,7 @@ def test_dead_steps_cost_where_a_problem_is_unsolved():
 def test_long_steps_cost_where_a_problem_is_solved():
     plain, penalised = case(FAMILY), penalised_case(long_step_penalty=0.5)
     state = first_solved(plain, 4.0)
-    # One that does not move.
+    # One instance does not move.
     lr = plain.lr * [0.0, 1.0, 1.0]
     one, other = plain.forward(state, lr=lr), penalised.forward(state, lr=lr)
     added = np.subtract(other.values, one.values)

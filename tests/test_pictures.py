@@ -1,4 +1,4 @@
-"""Pictures by name: prepared folders, and what is said without them."""
+"""Pictures by name: prepared folders, and the messages without them."""
 
 import sys
 
@@ -22,7 +22,7 @@ def test_what_was_prepared_is_read(folder, name):
     assert split.x_train.shape == (tiny_pictures.TRAIN, *shape)
     assert split.x_test.shape == (tiny_pictures.TEST, *shape)
     assert split.x_train.dtype == np.float32 and split.y_train.dtype == np.int32
-    # The order of the file is another one: compare as sets.
+    # The file's order differs, so they are compared as sets.
     wanted = tiny_pictures.enlarged(digits().x_train[:200], shape)
     found = (split.x_train * 255).round().astype("uint8")
     assert {x.tobytes() for x in wanted} == {x.tobytes() for x in found}
@@ -80,12 +80,12 @@ def test_wrong_arguments():
     ("mnist", 0.1307), ("fashion_mnist", 0.2860), ("cifar10", 0.4734)
 ])  # fmt: skip
 def test_the_real_data(name, mean):
-    """Means of the whole training sets, as they are generally known."""
+    """The means of the whole training sets are their well-known ones."""
     try:
         split = pictures.load(name, 5000)
     except (FileNotFoundError, ImportError) as error:
         pytest.skip(str(error))
     assert split.x_train.mean() == pytest.approx(mean, abs=0.01)
-    # Shuffled: all classes, about as often each.
+    # They are shuffled: all classes occur, about equally often.
     counts = np.bincount(split.y_train, minlength=10)
     assert counts.min() > 350 and counts.max() < 650

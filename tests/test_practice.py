@@ -1,4 +1,4 @@
-"""The practice suite: its tasks, its runs, and how they are counted."""
+"""The practice suite: its tasks, its runs, and its scores."""
 
 import dataclasses
 import re
@@ -49,7 +49,7 @@ def constants(values):
     return tf.nest.map_structure(tf.constant, values)
 
 
-# The tasks.
+# Tasks.
 
 
 @pytest.mark.parametrize("name", registry.TASKS)
@@ -97,7 +97,7 @@ def test_rows_are_too_many_to_be_learned_by_heart(tmp_path):
 
 
 def held_arrays(value):
-    """NumPy arrays in a record and the records within it."""
+    """NumPy arrays in a record, and in the records inside it."""
     if isinstance(value, np.ndarray):
         yield value
     elif dataclasses.is_dataclass(value):
@@ -110,7 +110,7 @@ def held_arrays(value):
 
 @pytest.mark.parametrize("name", problems.set_names())
 def test_meta_training_has_no_data_of_ours(name):
-    # Every problem of a set is drawn at random: none brings data with it.
+    # All problems of a set are drawn at random: none contains data.
     for row in problems.meta_training_set(name):
         assert not list(held_arrays(row)), row.name
 
@@ -145,7 +145,7 @@ def test_a_minibatch_is_a_function_of_seed_and_step():
         np.testing.assert_array_equal(whole[2:4], part)
     _, other = sources.minibatches(source, 4, 12, 2)
     assert np.all(other != y_)
-    assert len(np.unique(y)) == y.size  # Steps differ, too.
+    assert len(np.unique(y)) == y.size  # Steps also differ from each other.
 
 
 def test_rows_are_drawn_with_replacement():
@@ -160,7 +160,7 @@ def test_held_out_rows_are_never_drawn():
     kept = np.flatnonzero(np.arange(569) % 5 != 4)
     x, _ = convex._table("breast_cancer")
     generator = np.random.default_rng(0)
-    # Without noise the rows of the table themselves come out.
+    # Without noise, the rows of the table themselves are returned.
     quiet = type("Quiet", (), {})()
     quiet.integers = generator.integers
     quiet.normal = lambda size: np.zeros(size)
@@ -187,7 +187,7 @@ def test_parts_of_a_sequence():
 
 
 def small(network=None, compiled=False):
-    """A task that is traced in no time, with dropout."""
+    """A task with dropout that is traced quickly."""
 
     def make(generator, count, held_out):
         x = generator.normal(size=(count, 3)).astype("float32")
@@ -341,7 +341,7 @@ def test_what_was_stopped_goes_on(tmp_path, capsys):
     printed = capsys.readouterr().out
     wanted = own.read_text(), rivals.read_text()
     assert [len(part.splitlines()) for part in wanted] == [4, 12]
-    # Stopped in the middle of a line.
+    # It was stopped in the middle of a line.
     for path, content in zip((own, rivals), wanted, strict=True):
         path.write_text(content[: len(content) // 2])
     picture = tmp_path / "out" / "practice.png"
@@ -372,7 +372,7 @@ def test_step_lengths_by_hand():
     rms = np.sqrt(np.mean(np.square(kernel)))
     assert found.tensor[0, 0] == pytest.approx(rms, rel=1e-5)
     assert found.relative[0, 0] == pytest.approx(1e-2 / rms, rel=1e-3)
-    # The same run as without being measured.
+    # Measuring does not change the run.
     blocks = found.loss.reshape(-1, runs.BLOCK).mean(axis=1)
     np.testing.assert_allclose(blocks, trainer.run(0, 1e-2).losses, rtol=1e-5)
 

@@ -66,7 +66,7 @@ def test_choice_is_the_chosen_family():
     problem = family.instances(1, 200)
     chosen = problem.data["choice"].numpy()
     share = np.bincount(chosen, minlength=8) / 200
-    # Each an eighth, within five standard deviations.
+    # Each has a share of an eighth, to within five standard deviations.
     assert np.all(np.abs(share - 1 / 8) < 5 * (1 / 8 * 7 / 8 / 200) ** 0.5)
     loss, (gradient,) = problem.loss_and_gradient(problem.start, ())
     argmin = problem.argmin[0]
@@ -133,8 +133,8 @@ def test_power_and_its_derivatives(p):
     x = np.where(large, X, 1)
     wanted = (x**p, p * x ** (p - 1), p * (p - 1) * x ** (p - 2))
     for a, b in zip(got, wanted, strict=True):
-        # Pow of 1e-10 in float32: an error of 1e-7 in the logarithm, -23; and
-        # what is subnormal is zero.
+        # Pow of 1e-10 in float32: an error of 1e-7 in the logarithm, -23;
+        # subnormal numbers become zero.
         np.testing.assert_allclose(a, large * b, 1e-5, 1e-37)
     for a, b in zip(slope[:2], wanted[1:], strict=True):
         np.testing.assert_allclose(a, large * b, 1e-5, 1e-37)
@@ -156,13 +156,13 @@ def test_smallest_numbers_have_finite_derivatives():
 
 
 def test_log_mean_cosh():
-    # One term, so that the derivatives are tanh and 1 / cosh^2.
+    # With one term the derivatives are tanh and 1 / cosh^2.
     t = np.array([0, 1e-4, 0.999, 1.0, 1.001, 100])
     t = np.concatenate([t, -t])
     got = derivatives(lambda x: safe.log_mean_cosh(x[:, None]), t)
     log_cosh = np.abs(t) + np.log1p(np.exp(-2 * np.abs(t))) - math.log(2)
     log_cosh[np.abs(t) < 1e-3] = t[np.abs(t) < 1e-3] ** 2 / 2
-    # 2e-7: far away, a difference of numbers of size 1.
+    # 2e-7: far away it is a difference of numbers of size 1.
     np.testing.assert_allclose(got[0], log_cosh, 1e-6, 2e-7)
     assert np.all(got[0] >= 0) and np.all(got[0][t == 0] == 0)
     small = np.abs(t) == 1e-4

@@ -1,4 +1,4 @@
-"""What every family must do, alone and as the sets wrap it."""
+"""What every family must do, both alone and as the sets wrap it."""
 
 import numpy as np
 import pytest
@@ -55,8 +55,8 @@ def test_minimum_is_known_and_reached(name):
         assert family.minimum is None or infinite
         return
     assert family.minimum == 0
-    # A change of variables rounds the minimiser by 1e-7, which a norm shows
-    # in full; the square root (a power) of Branin's 1e-13 is as large.
+    # A change of variables rounds the minimiser by 1e-7, which shows fully in a
+    # norm; the square root (a power) of Branin's 1e-13 is as large.
     loss = problem.full_loss(problem.argmin)
     start = problem.full_loss(problem.start)
     assert np.all(loss <= 1e-6 * (1 + start))
@@ -79,7 +79,7 @@ def test_instances_are_independent_of_each_other(name):
             family.full_loss(data, params),
             *family.loss_and_gradient(data, params, one),
         )
-        # Sums of another order, which partly cancel.
+        # The sums have another order, and partly cancel.
         assert_all_close(alone, wanted, 1e-4)
 
 
@@ -91,7 +91,7 @@ def test_a_seed_is_a_draw(name):
     assert not differs(again.batch(11), batch)
     other = family.instances(1, COUNT)
     assert differs(other.start, problem.start)
-    # Nor are instances of one draw the same.
+    # The instances of one draw differ as well.
     start = family.flatten(problem.start).numpy()
     assert len(np.unique(start, axis=0)) == COUNT
 
@@ -123,5 +123,5 @@ def test_no_rounding_makes_a_loss_negative(name):
         grid = minimiser + np.stack([x.ravel(), y.ravel()], 1)
         loss = problem.full_loss((tf.constant(grid, tf.float32),))
         assert np.all(loss >= 0) and np.all(np.isfinite(loss))
-        # Least in the middle; a minimum that is rounded is flat there.
+        # Smallest in the middle; a minimum that is rounded is flat there.
         assert loss[len(loss) // 2] <= np.min(loss) + 1e-7

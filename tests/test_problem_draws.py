@@ -24,7 +24,7 @@ def test_large_and_negative_seeds_are_different_ones():
 
 @pytest.mark.parametrize("seed", [1.5, "1", (1, 2, 3), (1.0, 2.0), None])
 def test_bad_seed(seed):
-    # None and strings are TensorFlow's to refuse.
+    # None and strings are refused by TensorFlow.
     with pytest.raises((ValueError, TypeError)) as error:
         draws.as_seed(seed)
     if seed not in (None, "1"):
@@ -62,7 +62,7 @@ def test_signs(last):
     moment = v.T @ v / many
     assert np.all(np.diag(moment) == 1)
     assert np.all(np.abs(moment - np.eye(last)) < 5 / many**0.5)
-    # Nor are rows that follow each other alike.
+    # Consecutive rows are not alike, either.
     assert np.all(np.abs(np.mean(v[1:] * v[:-1], 0)) < 5 / (many - 1) ** 0.5)
 
 
@@ -84,7 +84,7 @@ def test_batch_sizes():
     sizes = minibatch.batch_sizes(1, 20000).numpy()
     assert sizes.min() == 10 and sizes.max() == 200
     np.testing.assert_array_equal(sizes, minibatch.batch_sizes(1, 20000))
-    # Log-uniform: as many below the geometric mean, 44.7, as above.
+    # Log-uniform: equally many below and above the geometric mean, 44.7.
     wanted = np.log(45 / 10) / np.log(201 / 10)
     assert abs(np.mean(sizes < 45) - wanted) < 5 * 0.5 / 20000**0.5
 
@@ -96,7 +96,7 @@ def test_a_minibatch(rows):
     place, weights = batch["rows"].numpy(), np.float64(batch["weights"])
     assert place.shape == weights.shape == (1000, min(200, rows))
     assert place.min() == 0 and place.max() == rows - 1
-    # Weights are rounded, 200 of them.
+    # 200 weights, each rounded.
     np.testing.assert_allclose(weights.sum(1), 1, 1e-6)
     np.testing.assert_array_equal((weights > 0).sum(1), np.minimum(sizes, rows))
     assert all(len(set(own)) == len(own) for own in place)
@@ -119,14 +119,14 @@ def test_passes(rows):
     seen = np.swapaxes(seen, 0, 1).reshape(count, -1)
     passes = [seen[:, k * rows : (k + 1) * rows] for k in range(2)]
     whole = [[len(set(own)) == rows for own in one] for one in passes]
-    # Three of four runs see every row once before any comes twice.
+    # Three of four runs see every row once before any row comes twice.
     assert whole[0] == whole[1]
     assert abs(np.mean(whole[0]) - 0.75) < 5 * 0.44 / count**0.5
     turn = np.array(whole[0])
     first, second = (one[turn] for one in passes)
-    # Two of the some 500 orders may be the same one.
+    # Among some 500 orders, two may be the same.
     assert np.mean(np.all(first == second, axis=1)) < 0.03
-    # In the others a minibatch has no row twice, and is another each time.
+    # In the others no minibatch has a row twice, and each is different.
     anew = seen[~turn].reshape(-1, steps, size)
     assert all(len(set(own)) == size for run in anew for own in run)
     different = len(np.unique(anew.reshape(-1, size), axis=0))

@@ -1,4 +1,4 @@
-"""Gradients of every family: finite, right, fair, and in traced functions."""
+"""Gradients of every family: finite, right, unbiased, and traceable."""
 
 import numpy as np
 import pytest
@@ -33,7 +33,7 @@ def test_first_and_second_derivatives_are_finite(name):
         with tf.GradientTape() as tape:
             tape.watch(point)
             gradients = problem.loss_and_gradient(point, batch)[1]
-            # Not their squares, which overflow where gradients need not.
+            # Squares are not tested: they overflow where gradients need not.
             product = sum(
                 tf.reduce_sum(g * v)
                 for g, v in zip(gradients, direction, strict=True)
@@ -55,8 +55,8 @@ def double(nest):
 def test_gradient_is_the_slope_of_the_full_loss(name):
     family, (problem, _, _) = CASES[name], drawn(name)
     batch = problem.batch(0)
-    # In float64; matrix_inverse has a float32 identity matrix. It is
-    # quadratic, so that a long step has no error but that of rounding.
+    # In float64, except that matrix_inverse has a float32 identity matrix. It
+    # is quadratic, so a long step has only the error of rounding.
     exact = name != "matrix_inverse"
     step, tolerance = (1e-5, 1e-6) if exact else (0.3, 1e-4)
     data = double(problem.data) if exact else problem.data
@@ -83,7 +83,7 @@ def test_gradient_is_the_slope_of_the_full_loss(name):
             axis=1,
         )
         difference = np.abs((ahead - behind) / 2 - terms.sum(1))
-        # The last: rounding of the losses, where they are flat.
+        # The last term: rounding of the losses, where they are flat.
         allowed = tolerance * np.abs(terms).sum(1) + 1e-15 * (1 + ahead)
         assert np.all(difference <= allowed)
 
@@ -94,7 +94,7 @@ def test_gradient_is_the_slope_of_the_full_loss(name):
     ids=lambda family: family.name,
 )
 def test_minibatches_are_fair(family):
-    # One instance many times, each with another minibatch.
+    # One instance many times, each time with another minibatch.
     many = 4000
     data = family.draw(3, 1)
     for size in (10, 149):
@@ -140,9 +140,9 @@ def test_works_in_a_traced_function(name):
 
     got = step(problems.draws.as_seed(0), problems.draws.as_seed(11))
     wanted = problem.loss_and_gradient(problem.start, batch)
-    # The same random numbers; sums in another order.
+    # The random numbers are the same; sums have another order.
     assert_all_close(got[0], problem.data, 1e-4)
-    # Targets of a stream are outputs of a network.
+    # Targets of a stream are the outputs of a network.
     computed = isinstance(family, problems.streams.Stream)
     assert_all_close(got[1], batch, 1e-5 if computed else 1e-6)
     assert_all_close(got[2], wanted, 1e-4)

@@ -1,4 +1,4 @@
-"""The registry, the sets to meta-train on, and any optimizer on a problem."""
+"""The registry, the meta-training sets, and any optimizer on a problem."""
 
 import keras
 import numpy as np
@@ -12,7 +12,7 @@ from problems.convex import Quadratic
 
 
 class Parabola(problems.Family):
-    """Somebody's own family."""
+    """A user's own family."""
 
     name = "parabola"
     shapes = ((3,),)
@@ -83,7 +83,7 @@ def test_unknown_names():
 
 
 def inside(family):
-    """A family and all that it is made of."""
+    """A family and all those that it consists of."""
     yield family
     parts = [family.inner] if hasattr(family, "inner") else []
     for part in (*parts, *getattr(family, "parts", ())):
@@ -91,7 +91,7 @@ def inside(family):
 
 
 def is_neural(row):
-    """Whether it has a network, or a student that is more than one layer."""
+    """Whether it has a network, or a student of more than one layer."""
     return any(
         type(part).__module__.startswith(neural.__name__)
         or (isinstance(part, streams.Stream) and not is_linear(part))
@@ -126,10 +126,10 @@ def test_which_sets_have_networks():
     assert not any(map(is_neural, paper))
     networks = [row for row in wide if is_neural(row)]
     assert 0 < sum(row.weight for row in networks) < 1
-    # The rest is part of the set of the paper.
+    # The others are part of the set of the paper.
     rest = {row.name: row.family for row in wide if not is_neural(row)}
     assert rest.items() <= {row.name: row.family for row in paper}.items()
-    # Most of it never ends.
+    # Most of its problems never end.
     endless = [row for row in wide if row.name.startswith("stream_")]
     assert sum(row.weight for row in endless) > 0.5
 
@@ -146,7 +146,7 @@ def test_digits_networks_are_for_evaluation_only(kind):
     kernel = tensors[0].numpy()
     np.testing.assert_array_equal(again.trainable_variables[0], kernel)
     assert np.any(other.trainable_variables[0].numpy() != kernel)
-    # Nothing of their size or of real pictures is in the registry or a set.
+    # No registry entry or set has networks of their size or real pictures.
     shapes = tuple(tuple(tensor.shape) for tensor in tensors)
     families = [problems.get(name) for name in problems.names()]
     for name in problems.set_names():
@@ -169,7 +169,7 @@ def test_minimize_with_adam(name):
 
 
 def test_minimize_takes_adams_steps():
-    # By hand: the first step of Adam is the learning rate times the sign.
+    # By hand: Adam's first step is the learning rate times the sign.
     family = Quadratic(5)
     rate = 0.1
     got = problems.minimize(family, keras.optimizers.Adam(rate), 1, 3)
@@ -182,7 +182,7 @@ def test_minimize_takes_adams_steps():
 
 
 class Slope(Parabola):
-    """A step of SGD goes down by its gradient, wherever it is."""
+    """The same slope everywhere, so a step of SGD shows its gradient."""
 
     def full_loss(self, data, params):
         return tf.reduce_sum(params[0], axis=-1)

@@ -11,7 +11,7 @@ from tests.problem_cases import assert_near, column, inside
 COUNT = 5
 INNER = LogisticRegression(4, 30)  # two tensors, minibatches
 
-# Each with the new loss and its slope, by hand, in float64.
+# Each with the new loss and its slope, written by hand in float64.
 CURVES = {
     Power: lambda d, l: (l ** d["power"], d["power"] * l ** (d["power"] - 1)),
     Log1p: lambda d, l: (np.log(1 + l), 1 / (1 + l)),

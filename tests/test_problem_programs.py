@@ -1,4 +1,4 @@
-"""In a process of its own: what is compiled and what is imported."""
+"""What is compiled and what is imported, in a separate process."""
 
 import os
 import subprocess
@@ -57,7 +57,7 @@ def lines(tmp_path_factory):
         capture_output=True,
         text=True,
         timeout=300,
-        # Nor does it write one for a program that was kept by an earlier run.
+        # It would not write one for a program kept by an earlier run.
         env=os.environ
         | {"XLA_FLAGS": dump, "TF_XLA_FLAGS": "", "CUDA_VISIBLE_DEVICES": ""},
     )
@@ -73,6 +73,6 @@ def test_problems_need_nothing_else_of_this_repository(lines):
 
 
 def test_a_new_seed_is_never_a_new_program(lines):
-    # One trace and one compiled module, however many draws and steps.
+    # One trace and one compiled module, for any number of draws and steps.
     counts = [line[1:] for line in lines if line[0] == "compiled"]
     assert counts == [["1", "1"]] * 6

@@ -1,4 +1,4 @@
-"""Changes of variables, noise, sparsity: against what they are applied to."""
+"""Changes of variables, noise and sparsity, against the original problem."""
 
 import numpy as np
 import pytest
@@ -77,12 +77,12 @@ def test_sparse_gradient_drops_the_stated_share():
     for seed in range(steps):
         loss, (g,) = problem.loss_and_gradient(start, problem.batch(seed))
         np.testing.assert_array_equal(loss, problem.full_loss(start))
-        assert np.all((g == 0) | (g == full))  # the others unchanged
+        assert np.all((g == 0) | (g == full))  # the others are unchanged
         dropped.append(g == 0)
     share = np.mean(dropped, axis=(0, 2))
     error = np.sqrt(zeros * (1 - zeros) / (100 * steps))
     assert np.all(np.abs(share - zeros) < 5 * error)
-    # Another mask at every step: no entry is dropped always.
+    # The mask differs in every step: no entry is always dropped.
     assert not np.any(np.all(dropped, axis=0)[zeros < 0.8])
 
 
@@ -92,7 +92,7 @@ def integers(*shape):
 
 
 def test_derivative_of_a_masked_gradient_is_the_masked_hessian():
-    # Integers, so that float32 makes no error.
+    # Integers, so that float32 is exact.
     family = SparseGradient(Quadratic(6))
     matrix, point = integers(2, 6, 6), (integers(2, 6),)
     inner = {"matrix": matrix, "centre": tf.zeros((2, 6)), "start": point}

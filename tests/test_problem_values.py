@@ -1,4 +1,4 @@
-"""What every family computes, against the usual formulas in float64."""
+"""The values of every family, against the usual formulas in float64."""
 
 import math
 
@@ -12,7 +12,7 @@ from problems.convex import coupling
 from tests.problem_references import REFERENCES
 
 PI = math.pi
-# Constants from the literature: points and values, minima subtracted.
+# Constants from the literature: points and values, with minima subtracted.
 POINTS = {
     "rosenbrock": {(1, 1): 0, (-1.2, 1): 24.2, (0, 0): 1, (2, 2): 401},
     "ackley": {(0, 0): 0, (1, 1): 3.6253849, (1, 0): 2.6375281},
@@ -63,8 +63,8 @@ def test_known_points(name):
     params = (tf.constant(points, tf.float32),)
     # 3e-6: the literature's minima have six digits after the point.
     np.testing.assert_allclose(problem.full_loss(params), values, 1e-6, 3e-6)
-    # Ours are exact: below what float32 can tell from zero, and the known
-    # minimiser is where we say it is.
+    # Ours are exact: below what float32 can distinguish from zero, and the
+    # known minimiser is where we say it is.
     assert np.all(problem.full_loss(problem.argmin).numpy() <= 1e-10)
     nearest = np.min(np.abs(problem.argmin[0][0] - np.array(points)), 0)
     np.testing.assert_allclose(nearest, 0, atol=1e-5)

@@ -13,7 +13,7 @@ from tests.programs import ROOT, refused, succeeded
 
 
 def benchmark(suite, *flags):
-    """What a suite prints, and the figures of its last line."""
+    """The output of a suite, and the figures on its last line."""
     printed = succeeded("training.benchmark", suite, *flags)
     return printed, json.loads(printed.splitlines()[-1])
 
@@ -21,7 +21,7 @@ def benchmark(suite, *flags):
 @pytest.mark.slow
 @pytest.mark.required
 def test_quickstart_prints_a_table_and_writes_plot_and_csv(tmp_path):
-    """In a Python of its own, which nobody has prepared."""
+    """Runs in a new Python process, which nothing has prepared."""
     out = tmp_path / "new" / "folder"
     done = subprocess.run(
         [sys.executable, "-m", "training.quickstart", f"--out={out}",

@@ -20,7 +20,7 @@ UNSCALED = ("no input scaling", "nothing")
 
 
 def values(run):
-    """theta, phi and every state field, without those that are off."""
+    """theta, phi and every state field, without those that are switched off."""
     state = run.state
     fields = (run.theta, run.phi, *state.param, *state.shared)
     fields += state.tensors
@@ -65,7 +65,7 @@ def test_attended_parameters_are_theta_without_attention(config):
         run.step(g)
         differ = np.not_equal(run.theta, run.phi)
         if config.negligible:
-            # Those that do not move in this step are at theta.
+            # Tensors that do not move in this step are at theta.
             assert np.any(differ)
         else:
             assert np.all(differ) if config.attention else not np.any(differ)
@@ -84,7 +84,7 @@ def movement(scale, config, lr=0.125):
 )
 def test_scale_of_each_parameter_does_not_matter(name):
     config = RuleConfig(**ABLATIONS[name])
-    # From 1e-30 to 1e30 within a tensor; where gradients are compared with
+    # From 1e-30 to 1e30 within a tensor; if gradients are compared with
     # others of their tensor, from tensor to tensor.
     scales = np.linspace(-30, 30, len(SIZES) if config.negligible else SIZE)
     scale = 10.0 ** np.random.default_rng(4).permutation(scales)
@@ -115,8 +115,8 @@ def test_wildest_gradients_stay_finite(largest):
 
 @pytest.mark.parametrize("lazy", [False, True])
 def test_parameters_may_fall_silent_for_ever(lazy):
-    # Their averages go through the smallest float32 numbers, to zero; of lazy
-    # ones they stay.
+    # Their averages pass through the smallest float32 numbers to zero; those
+    # of lazy parameters stay.
     step = tf.function(rule.step, jit_compile=True, autograph=False)
     config = RuleConfig(lazy=lazy)
     run = Run(start(dtype="float32"), config=config)
@@ -128,8 +128,8 @@ def test_parameters_may_fall_silent_for_ever(lazy):
     assert np.all([np.all(np.isfinite(v)) for v in values(run)])
     assert np.any(run.state.param.r) == lazy
     if lazy:
-        # All but the Global RNN, which knows no single tensor, and phi, which
-        # is where theta is when no step is made.
+        # Compares all except the Global RNN, which has no state per tensor, and
+        # phi, which equals theta when no step is taken.
         pairs = zip(values(run), silent, strict=True)
         assert sum(np.any(a != b) for a, b in pairs) == 2
     before = run.theta.numpy()

@@ -1,4 +1,4 @@
-"""Several replicas, in processes of their own."""
+"""Several replicas, in separate processes."""
 
 import json
 import sys
@@ -13,10 +13,10 @@ from training import replicas
 
 
 def run_cases(marker):
-    """In a process, since devices are divided before anything is computed.
+    """Runs the cases in a process, as devices must be divided at its start.
 
-    One of the cases connects to a cluster, after which a variable outside of a
-    strategy has no device: those of the guard come first.
+    One case connects to a cluster, after which a variable outside a strategy
+    has no device, so the cases of the guard come first.
     """
     programs.succeeded(
         "pytest", "-q", "-m", marker, "-n0", "-p", "no:cacheprovider",
@@ -42,7 +42,7 @@ def test_two_workers_end_as_one_device(tmp_path):
     )
     assert "CollectiveAllReduceStrategy 2" in said
     one = replica_worker.run(replicas.make_strategy("one_device"), weights)
-    assert one["guarded"][-1] == 1  # It went back once.
+    assert one["guarded"][-1] == 1  # The guard went back once.
     replica_worker.check(one, replica_worker.load(tmp_path / "two.npz"))
 
 

@@ -1,4 +1,4 @@
-"""Results that are kept as they come."""
+"""Results that are stored as they arrive."""
 
 import pytest
 

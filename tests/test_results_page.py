@@ -1,4 +1,4 @@
-"""The results page: what is taken over, what is written, what is told."""
+"""The results page: what is copied, what is written, what is reported."""
 
 import json
 
@@ -52,7 +52,7 @@ def test_the_page_is_rebuilt(root):
     assert "Not available yet: Figure 2" in text
     kept = root / "training" / "results"
     assert (kept / "figure_4.png").read_bytes() == b"picture"
-    # Again, from what is kept alone: nothing changes.
+    # Again, only from what is kept: nothing changes.
     (root / "empty").mkdir()
     assert results_page.rebuild(root / "empty", root) == []
     assert (root / "training" / "figures" / "README.md").read_text() == text

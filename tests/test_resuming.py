@@ -1,4 +1,4 @@
-"""Training resumed from a file is the training that was interrupted."""
+"""Training resumed from a file equals the training that was interrupted."""
 
 import keras
 import numpy as np
@@ -56,7 +56,7 @@ def fit(model, first, last, *others, swap=True, **kwargs):
 
 
 def train(model, batches):
-    """Ends at phi, unlike `fit`."""
+    """Trains in a custom loop, which ends at phi, unlike `fit`."""
     for k in batches:
         part = slice(4 * (k % 4), 4 * (k % 4) + 4)
         model.train_on_batch(X[part], Y[part])

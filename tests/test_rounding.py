@@ -1,4 +1,4 @@
-"""Rounding at random: right in the mean, exact where it can be, repeatable."""
+"""Stochastic rounding: unbiased, exact where possible, repeatable."""
 
 import ml_dtypes
 import numpy as np
@@ -24,7 +24,7 @@ def rounded(x, step=0, tensor=0, first=0):
 
 
 def neighbours(x):
-    """The bfloat16 numbers around x, the one nearer to 0 first."""
+    """The bfloat16 numbers on both sides of x, the one nearer to 0 first."""
     bits = np.asarray(x, "float32").view("uint32")
     inner = bits & np.uint32(0xFFFF0000)
     outer = np.where(bits == inner, inner, inner + np.uint32(0x10000))
@@ -32,7 +32,7 @@ def neighbours(x):
 
 
 def test_it_is_right_in_the_mean():
-    """5 sigma of a mean over 4,096 elements, at fractions all the way."""
+    """5 sigma of a mean over 4,096 elements, at fractions from 0 to 1."""
     parts = np.array([1e-3, 0.25, 0.5, 0.75, 0.999])
     for size in (1.0, -1.0, 3e-30, -7e20, 1e-3):
         inner, outer = neighbours(np.float32(size) * np.float32(1.001))
@@ -64,7 +64,7 @@ def test_no_finite_number_becomes_infinite():
 
 
 def bits(**place):
-    """Which of 4,096 elements' two numbers are rounded up, half of all."""
+    """Which of 4,096 elements, halfway between two numbers, are rounded up."""
     middle = np.full((2, 1, STEPS), 1 + 2**-8, "float32")
     return rounded(middle, **place) > 1
 
@@ -73,11 +73,11 @@ def test_bits_depend_on_step_tensor_and_element_alone():
     np.testing.assert_array_equal(bits(step=7), bits(step=7))
     one = bits(step=7, tensor=2, first=5)
     later = bits(step=7, tensor=2, first=6)
-    # Where a row begins does not matter, only the element's number.
+    # Only the element's number matters, not where its row begins.
     np.testing.assert_array_equal(one[:, 1:], later[:, :-1])
     others = [bits(step=8, tensor=2, first=5), bits(step=7, tensor=3, first=5)]
     for other in (*others, later, one[::-1]):
-        # Independent: they agree in half of the cases, to 5 sigma.
+        # Independent: they agree in half of the cases, to within 5 sigma.
         assert abs(np.mean(one == other) - 0.5) < 5 * 0.5 / np.sqrt(2 * STEPS)
 
 

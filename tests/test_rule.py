@@ -1,7 +1,7 @@
 """Twenty steps of `rule.step` against the reference, every field, every step.
 
-The weights are noisy: step lengths, attention and biases of a fresh optimizer
-are zero, and would hide each other's mistakes.
+The weights are noisy: in a fresh optimizer step lengths, attention and biases
+are zero, which would hide errors in one another.
 """
 
 import dataclasses
@@ -23,7 +23,7 @@ MIXED = ((), (3,), (2, 3), (2, 1, 2, 1))
 SHAPES = {
     "one parameter": ((),),
     "mixed": MIXED,  # rows of one parameter
-    "rows": ((2,), (4, 1), (2, 1, 2, 2)),  # of two, several a tensor
+    "rows": ((2,), (4, 1), (2, 1, 2, 2)),  # of two, several per tensor
     "row a tensor": ((3,), (1, 3), (3, 1, 1)),
 }
 ABLATIONS = {
@@ -43,7 +43,7 @@ ABLATIONS = {
     "no signals": {"alignment": False, "age": False},
     "no Global RNN": {"global_rnn": False},
     "no shortcut": {"shortcut": False},
-    # Of gradients whose scale differs by a hundred from step to step.
+    # For gradients whose scale differs by a hundred from step to step.
     "negligible": {"negligible": 0.05},
     "unit": {"length_unit": 0.3},
     "unit, no length": {
@@ -59,7 +59,7 @@ ABLATIONS = {
 
 
 def noisy_vector(config, seed=0, dtype="float64"):
-    """Flat meta-parameters of which none is zero."""
+    """Flat meta-parameters, none of which is zero."""
     vector = meta_parameters.initial_vector(config, seed)
     noise = np.random.default_rng(seed).normal(0, 0.2, vector.shape)
     return (vector + noise).astype(dtype)
@@ -78,10 +78,11 @@ def named_arrays(config, vector):
 
 
 def draw_gradients(shapes, dtype="float64", steps=STEPS, seed=1):
-    """For each step one array a tensor, with all that needs care.
+    """For each step, one array per tensor, with all cases that need care.
 
-    Tensors are decades apart, elements fall silent, the last tensor starts at
-    step 5, its first element never, and step `SKIPPED` is not finite.
+    The scales of tensors are decades apart, elements fall silent, the last
+    tensor starts at step 5 but its first element never, and step `SKIPPED` is
+    not finite.
     """
     rng = np.random.default_rng(seed)
     scales = 10 ** rng.uniform(-4, 4, len(shapes))
@@ -106,7 +107,7 @@ def learning_rate(step):
 
 
 def state_of_rule(theta, phi, state):
-    """Name -> value, in the reference's layout: parameters in one row."""
+    """Name to value, in the reference's layout: parameters in one row."""
     fields = {"theta": theta[None], "phi": phi[None]}
     for name, value in state.param._asdict().items():
         if value is not None:
@@ -141,7 +142,7 @@ def flatten(arrays):
 
 
 def largest(value, segments):
-    """The largest absolute value in an element's tensor (or in all)."""
+    """The largest absolute value in an element's tensor (or of all)."""
     size = np.abs(value)
     if size.shape[-1] != segments.total_size:
         return np.max(size)
@@ -153,9 +154,9 @@ def largest(value, segments):
 def compare(
     config, shapes, step, dtype="float64", rtol=1e-9, atol=1e-12, spread=0.0
 ):
-    """Runs both; `atol` is relative to the field's largest in its tensor.
+    """Runs both; `atol` is relative to the field's largest value in its tensor.
 
-    Log step lengths start up to `spread` from their mean.
+    Log step lengths start up to `spread` away from their mean.
     """
     rng = np.random.default_rng(2)
     thetas = [rng.normal(size=shape).astype(dtype) for shape in shapes]
@@ -207,7 +208,7 @@ def test_eager(shapes):
 
 
 def test_step_lengths_far_from_their_mean():
-    """They are brought back to 5 from it, in a step of their own or not."""
+    """They are moved to within 5 of it, with or without a step of their own."""
     compare(RuleConfig(), MIXED, rule.step, spread=12.0)
 
 

@@ -1,4 +1,4 @@
-"""Rules have what the engine asks of them, under the same argument names."""
+"""Rules have the methods the engine calls, with the same argument names."""
 
 import inspect
 
@@ -12,7 +12,7 @@ from training.rules.lstm import LSTMRule
 
 
 def interface(protocol):
-    """Name to argument names of every method that a protocol declares."""
+    """Maps every method that a protocol declares to its argument names."""
     return {
         name: list(inspect.signature(member).parameters)
         for kind in reversed(protocol.__mro__)

@@ -1,4 +1,4 @@
-"""What the paper promises of a step, whatever the weights are."""
+"""The paper's claims about a step, which hold for any weights."""
 
 import functools
 
@@ -49,7 +49,7 @@ class Run:
         )
 
     def everything(self):
-        """Copies of all arrays but the count of skipped steps."""
+        """Copies of all arrays except the count of skipped steps."""
         state = self.state
         arrays = (self.theta, self.phi, *state.param, *state.shared)
         arrays += state.tensors
@@ -78,7 +78,7 @@ def assert_close(some, others, rtol=1e-12):
 
 @pytest.fixture(scope="module", params=["eager", "compiled"])
 def step(request):
-    """Both, since XLA flushes what is below 1e-38 to zero."""
+    """Both, since XLA flushes numbers below 1e-38 to zero."""
     if request.param == "eager":
         return rule.step
     return tf.function(rule.step, jit_compile=True, autograph=False)
@@ -118,7 +118,7 @@ def test_rms_of_a_step_is_its_length():
     vector = meta_parameters.initial_vector(CONFIG, 0).astype("float64")
     names = meta_parameters.shapes(CONFIG)
     ends = np.cumsum([np.prod(shape) for shape in names.values()])
-    # A fresh optimizer's delta_eta is its bias.
+    # A fresh optimizer's delta_eta equals its bias.
     vector[int(ends[list(names).index("step_bias")]) - 1] = eta
     rng = np.random.default_rng(3)
     run = Run(rng.normal(size=sum(sizes)), sizes, vector=vector, lr=lr)
@@ -147,7 +147,7 @@ def test_unseen_parameters_stay_and_do_not_count():
 
 
 def test_parameters_without_a_gradient_stay_as_they_are():
-    """However consistent their last gradients were."""
+    """This holds however consistent their last gradients were."""
     run = Run(start())
     gradients = draw_gradients(8)
     for g in np.abs(gradients[:4]):
@@ -168,7 +168,7 @@ def test_parameters_without_a_gradient_stay_as_they_are():
 
 
 def test_what_is_as_good_as_solved_stays_so():
-    """Until a gradient counts again; how large gradients are says nothing."""
+    """It lasts until a gradient counts again; their size does not matter."""
     thetas = []
     for scale in (1.0, 1e-20):
         run = Run(start(), config=RuleConfig(negligible=1e-5))
@@ -210,7 +210,7 @@ def test_order_of_tensors_does_not_matter():
 
 @pytest.mark.parametrize("global_rnn", [True, False])
 def test_first_tensor_reaches_the_last_by_the_global_rnn_alone(global_rnn):
-    # Off, because eta_rel is a second way from one tensor to another.
+    # Off, because eta_rel is a second path from one tensor to another.
     config = RuleConfig(global_rnn=global_rnn, relative_learning_rate=False)
     first, second = draw_gradients(2)
     changed = first.copy()

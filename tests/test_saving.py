@@ -1,4 +1,4 @@
-"""Saved, loaded and continued equals uninterrupted, bit for bit."""
+"""Saved, loaded and continued training equals uninterrupted, bit for bit."""
 
 import json
 import pathlib
@@ -24,7 +24,7 @@ def path(tmp_path_factory):
 
 
 def new_model(optimizer):
-    """Always with the same initial weights."""
+    """A model that always has the same initial weights."""
     model = keras.Sequential(
         [
             keras.layers.Input((3,)),
@@ -74,7 +74,7 @@ def swaps(yes):
 
 
 def reloaded(model, folder):
-    """A second model with the first one's saved state."""
+    """A second model with the saved state of the first."""
     file = folder / "model.keras"
     model.save(file)
     return keras.saving.load_model(file)
@@ -87,7 +87,7 @@ def test_averages_accumulators_and_decay_continue(path, tmp_path):
         clipnorm=0.5,
         use_ema=True,
         ema_momentum=0.75,
-        gradient_accumulation_steps=4,  # of 6 batches: saved in the middle
+        gradient_accumulation_steps=4,  # of 6 batches: saved in between
     )
     fit(model)
     accumulators = model.optimizer._accumulated_gradients
@@ -99,7 +99,7 @@ def test_averages_accumulators_and_decay_continue(path, tmp_path):
 
 
 def scaled(path):
-    """As `compile` wraps it for mixed precision."""
+    """The optimizer as `compile` wraps it for mixed precision."""
     inner = HierarchicalRNN(RATE, weights=path)
     return new_model(keras.optimizers.LossScaleOptimizer(inner))
 
@@ -137,7 +137,7 @@ def test_loss_scaled_optimizer_refuses_other_version(
     other = scaled(path)
     other.optimizer.build(other.trainable_variables)
     monkeypatch.setattr(persistence, "RULE_VERSION", 77)
-    # Not untouched here: the wrapper assigns all variables by position first.
+    # The model does change here: the wrapper first assigns all variables.
     with pytest.raises(ValueError, match="has another rule_version"):
         other.load_weights(file)
 
@@ -149,7 +149,7 @@ def test_checkpoint_of_an_epoch_continues(path, tmp_path, swap):
     model = new(path)
     fit(model, [*swaps(swap), checkpoint], epochs=3)
     other = keras.saving.load_model(str(file).format(epoch=2))
-    # A checkpoint holds theta, to be used as it is, only with the callback.
+    # Only with the callback does a checkpoint hold theta, ready for use.
     assert other.optimizer.holds_theta == swap
     fit(other, swaps(swap), epochs=3, initial_epoch=2)
     assert_identical(everything(model), everything(other))
@@ -328,7 +328,7 @@ def test_other_config_is_refused(path, tmp_path):
 
 
 def test_negligible_gradients_continue(tmp_path):
-    """The largest gradients go on; another share is another config."""
+    """The largest gradients are restored; another share is another config."""
     with_share = weights_file(tmp_path, 1, negligible=0.05)
     file, other = saved_and_other(with_share, tmp_path)
     other.load_weights(file)

@@ -1,4 +1,4 @@
-"""What a learning rate that changes does, beside one that does not."""
+"""The effect of a changing learning rate, compared with a constant one."""
 
 import keras
 import numpy as np
@@ -51,7 +51,7 @@ class Task:
         self.optimizer.apply_gradients(zip(gradients, variables, strict=True))
 
     def final_loss(self, schedule):
-        """Loss of all data after a training at the rates schedule(n) RATE."""
+        """Loss of all data after training at the rates schedule(n) RATE."""
         self.optimizer.reset()
         self.model.set_weights(self.start)
         for n in range(STEPS):
@@ -79,7 +79,7 @@ SCHEDULES = {
 def test_schedules_beside_a_constant_rate(classify):
     task = Task(classify)
     constant = task.final_loss(lambda s: 1)
-    # It learns something, to begin with.
+    # First of all, it learns something.
     assert constant < 0.8 * task.final_loss(lambda s: 0)
     losses = {name: task.final_loss(f) for name, f in SCHEDULES.items()}
     too_high = {k: v for k, v in losses.items() if not v < 1.5 * constant}
@@ -123,7 +123,7 @@ def test_a_rate_of_zero_freezes_everything():
 
 
 def test_what_a_tiny_rate_hid_is_no_step():
-    """The first steps at a rate are no longer than those that begin with it."""
+    """First steps at a rate are no longer than in runs that start with it."""
 
     def first_step(waits):
         variable = keras.Variable(np.ones(50), dtype="float32")
@@ -136,5 +136,5 @@ def test_what_a_tiny_rate_hid_is_no_step():
         optimizer.apply([gradient], [variable])
         return np.sqrt(np.mean((variable.numpy() - before) ** 2))
 
-    # A constant gradient makes steps longer and longer: a thousand times here.
+    # A constant gradient makes steps grow, here by a factor of a thousand.
     assert first_step(30) < 2 * first_step(0)

@@ -1,4 +1,4 @@
-"""The optimizer with a state of bfloat16: bytes, trajectories, files."""
+"""The optimizer with its state in bfloat16: bytes, trajectories, files."""
 
 import keras
 import numpy as np
@@ -58,7 +58,7 @@ def start():
 
 
 class Trained:
-    """20 steps on given gradients."""
+    """Variables and state after 20 steps on given gradients."""
 
     def __init__(self, path, mode="eager", dtype="float32", first=0, **kwargs):
         self.variables = [keras.Variable(v, dtype=dtype) for v in start()]
@@ -81,7 +81,7 @@ class Trained:
         return np.concatenate([np.ravel(v).astype("float32") for v in values])
 
     def distance(self, other):
-        """Of theta, relative to the way from the start."""
+        """The distance of theta, relative to the distance from the start."""
         origin = np.concatenate([np.ravel(v) for v in start()])
         moved = np.linalg.norm(other.theta() - origin)
         return np.linalg.norm(self.theta() - other.theta()) / moved
@@ -111,9 +111,9 @@ def test_other_bits_are_another_trajectory_as_near(path, exact, halved):
 @pytest.mark.slow
 @pytest.mark.parametrize("mode", ["graph", "jit"])
 def test_packing_does_not_change_the_bits(path, halved, mode, monkeypatch):
-    """In many pieces, under `jit` mapped over, numbers round as in one.
+    """Rounding is the same in many pieces as in one, also mapped under `jit`.
 
-    All but those that differ by 1e-7 just where a random number lies.
+    Exceptions are numbers that differ by 1e-7 close to a random threshold.
     """
     monkeypatch.setattr(chunks, "PIECE", 32)
     chunks._pack.cache_clear()
@@ -145,9 +145,9 @@ def test_rounding_the_offset_leaves_theta(path):
 
 
 def test_variables_of_bfloat16_move_by_less_than_they_can_hold(path):
-    """What rounding takes from phi, offsets of 8 bits give back in the mean.
+    """The 8-bit offsets restore on average what rounding takes from phi.
 
-    Steps of some 2^-19, while the last bit of the offset counts 2^-17.
+    Steps are about 2^-19, while the last bit of the offset is worth 2^-17.
     """
     ways, n = [], 2**14
     for state_dtype in ("float32", "bfloat16"):
@@ -276,7 +276,7 @@ def test_the_other_checkpoint_is_refused(path, tmp_path, saved, own):
     file = tf.train.Checkpoint(optimizer=model.optimizer).save(tmp_path / "a")
     other.optimizer.build(other.trainable_variables)
     into = tf.train.Checkpoint(optimizer=other.optimizer)
-    # TensorFlow's own words, its "float" is float32.
+    # TensorFlow's message calls float32 "float".
     names = (t.replace("float32", "float") for t in (own, saved))
     text = "expected dtype {} does not equal original dtype {}".format(*names)
     before = [v.numpy() for v in other.optimizer.variables]

@@ -22,7 +22,7 @@ TAUGHT = [
 
 @pytest.mark.parametrize("name", TAUGHT)
 def test_the_teacher_cannot_be_bettered(name):
-    """The full loss is 0 there, and its slope as well as that of the mean of
+    """The full loss is 0 there, and so are its slope and that of the mean of
     many minibatches."""
     family = STREAMS[name]
     problem = family.instances(5, COUNT)
@@ -33,7 +33,7 @@ def test_the_teacher_cannot_be_bettered(name):
 
 
 def test_minibatches_lead_to_the_teacher():
-    """The mean gradient over many minibatches vanishes at the teacher alone."""
+    """The mean gradient over many minibatches vanishes only at the teacher."""
     for name in ("stream_softmax", "stream_values_tanh", "stream_ratings"):
         problem = STREAMS[name].instances(6, 2)
         step = tf.function(problem.loss_and_gradient)
@@ -64,7 +64,7 @@ def test_rows_never_repeat(name):
     )  # fmt: skip
     few = rows.dtype.kind == "i" and rows.shape[-1] < 5
     if few or name == "stream_autoencoder":
-        return  # Single words, pairs, and frequent patterns do come back.
+        return  # Single words, pairs and frequent patterns do recur.
     for instance in rows:
         assert len(np.unique(instance, axis=0)) == len(instance)
 
@@ -117,7 +117,7 @@ def test_pick_samples_the_softmax():
     got = inputs.pick(logits[:, None], tf.stack([uniform, uniform]))
     share = [np.bincount(row, minlength=3) / 10_000 for row in got.numpy()]
     np.testing.assert_allclose(share, tf.nn.softmax(logits), atol=2e-4)
-    # A sum of probabilities that rounds to less than one leaves no hole.
+    # A sum of probabilities that rounds to less than one leaves no gap.
     assert inputs.pick(tf.zeros((1, 7)), tf.constant([1.0]))[0] == 6
 
 
@@ -137,7 +137,7 @@ def test_the_best_denoiser_is_the_posterior_mean():
     family = STREAMS["stream_denoising"]
     data = family.draw(3, 2)
     best = tf.exp(data["wanted"]) @ data["templates"]
-    # Far better than any single template, on pictures that no one has seen.
+    # It is far better than any single template, on pictures never seen.
     x, clean = family.rows_at(data, 8)
     posterior = tf.exp(family._posterior(data, x)) @ data["templates"]
     error = tf.reduce_mean((posterior - clean) ** 2)
@@ -169,7 +169,7 @@ def test_unscaled_inputs_spread():
     x = even_source.sample(even_source.draw(0, 16), 1, 64).numpy()
     size = np.log10(np.sqrt(np.mean(x**2, axis=1)) + 1e-9)
     spread = np.quantile(size, 0.75, 1) - np.quantile(size, 0.25, 1)
-    # A ReLU silences some inputs of the other instances.
+    # A ReLU zeroes some inputs of the other instances.
     whole = np.min(x, axis=(1, 2)) < 0
     assert np.any(whole) and np.all(spread[whole] < 0.6)
 

@@ -1,4 +1,4 @@
-"""Embeddings whose steps touch the rows in the minibatch."""
+"""Embeddings whose steps update only the rows in the minibatch."""
 
 import itertools
 
@@ -21,7 +21,7 @@ BATCHES = [
     for _ in range(3)
 ]
 for ids, _, _ in BATCHES:
-    ids[3] = ids[5] = ids[0]  # not all are different
+    ids[3] = ids[5] = ids[0]  # some ids are equal
 
 
 class Trained:
@@ -66,7 +66,7 @@ def test_rows_are_those_of_the_dense_update():
     others = np.setdiff1d(np.arange(ROWS), touched())
     np.testing.assert_array_equal(table[others], sparse.start[others])
     assert np.all(table[touched()] != sparse.start[touched()])
-    # By another name it is a tensor like all, and saved in the same way.
+    # Under another name it is a normal tensor, and saved in the same way.
     plain = Trained(sparse=True, name="weights")
     assert not plain.optimizer._slots.tables
     for a, b in zip(sparse.arrays(), plain.arrays(), strict=True):
@@ -109,7 +109,7 @@ def test_weight_decay_acts_on_touched_rows():
 
 
 def test_blocks_and_pieces(monkeypatch):
-    """A table that is larger than a piece, in the middle of a row."""
+    """A table larger than a piece, which ends in the middle of a row."""
     monkeypatch.setattr(tables.chunks, "PIECE", 100)
     blocks = tables.all_rows(tf.ones([10, 16]))
     assert [b.gradient.shape[0] for b in blocks] == [6, 4]

@@ -1,4 +1,4 @@
-"""What `Telemetry` writes is what the optimizer's state says."""
+"""The events of `Telemetry` agree with the optimizer's state."""
 
 import keras
 import numpy as np
@@ -21,7 +21,7 @@ def path(tmp_path_factory):
 
 
 def by_hand(optimizer, path):
-    """Tag to number, in NumPy, one tensor after the other."""
+    """Maps tags to numbers, with NumPy, one tensor after the other."""
     arrays = {k: v for k, v in np.load(path).items() if k != "metadata"}
     config, found = optimizer.config, {}
     lr = float(optimizer.learning_rate)
@@ -53,7 +53,7 @@ def by_hand(optimizer, path):
 
 
 def read_back(folder):
-    """Step to tag to number."""
+    """Maps steps to tags to numbers."""
     found = {}
     for file in sorted(folder.glob("events*")):
         for record in tf.data.TFRecordDataset(str(file)):
@@ -65,7 +65,7 @@ def read_back(folder):
 
 
 class Remember(keras.callbacks.Callback):
-    """Keeps the computation by hand after every step."""
+    """Stores the computation by hand after every step."""
 
     def __init__(self, path):
         super().__init__()
@@ -87,7 +87,7 @@ def test_events_are_the_state(path, tmp_path):
     model, remember = new(path), Remember(path)
     fit(model, 0, 4, callbacks.Telemetry(tmp_path / "logs", every=6), remember)
     found = read_back(tmp_path / "logs")
-    # 16 steps in epochs of 4: intervals do not end with them.
+    # 16 steps in epochs of 4: intervals do not end with epochs.
     assert sorted(found) == [6, 12]
     for step, values in found.items():
         assert_same(values, remember.kept[step])
@@ -123,7 +123,7 @@ def test_skipped_steps_and_learning_rate_are_told(path, tmp_path):
     found = read_back(tmp_path)
     assert [found[n]["optimizer/skipped_steps"] for n in (1, 2)] == [1, 2]
     assert [found[n]["optimizer/learning_rate"] for n in (1, 2)] == [0.5, 0]
-    # The logarithm of no length at all is not written.
+    # The logarithm of a zero length is not written.
     kernel = f"step_length/{model.trainable_variables[0].path}"
     assert kernel in found[1] and kernel not in found[2]
 

@@ -1,4 +1,4 @@
-"""Times to a target and profiles, by hand."""
+"""Times to a target and profiles, worked out by hand."""
 
 import numpy as np
 import pytest
@@ -38,9 +38,9 @@ def test_profiles_and_scores():
         profile(found["b"], [1, 1.9, 2]), [0.4, 0.4, 0.6]
     )
     assert score(found["a"]) == pytest.approx(0.6)
-    # One task at a factor of 2 counts for two thirds.
+    # A task at a factor of 2 counts for two thirds.
     assert score(found["b"]) == pytest.approx((2 + 2 / 3) / 5)
-    # The mean height of the curve.
+    # The score is the mean height of the curve.
     tau = np.linspace(1, 4, 3001)
     assert np.mean(profile(found["b"], tau)) == pytest.approx(
         score(found["b"]), abs=1e-3

@@ -1,4 +1,4 @@
-"""Segments of steps, forwards and back, against plain loops on a tape."""
+"""Segments of steps, forwards and backwards, against plain loops on a tape."""
 
 import dataclasses
 
@@ -32,7 +32,7 @@ NOISY = GradientNoise(Sum((Quadratic(2), MinibatchQuadratic(3))))
 
 @pytest.fixture(scope="module")
 def compiled():
-    """As it runs: compiled by XLA."""
+    """A case that XLA compiles, as in meta-training."""
     return case(FAMILY, Unroll)
 
 
@@ -63,7 +63,7 @@ def test_backward_where_gradients_are_negligible():
     gradient, *_ = given.backward(segment.states, zeros, WEIGHT)
     wanted, *_ = by_tape(given, given.state, range(STEPS), zeros, WEIGHT)
     assert_near(gradient, wanted)
-    # Some do not move and some do.
+    # Some parameters move and some do not.
     still = np.equal(segment.state.theta, given.state.theta)
     assert np.any(still) and not np.all(still)
 
@@ -82,7 +82,7 @@ def test_losses_are_those_of_theta(compiled):
         1e-5,
         1e-6,
     )
-    # `states` are those before each step: the loss of the one after is next.
+    # `states` are those before each step: `losses[0]` is that of state 1.
     theta = tf.transpose(segment.states[0][1])
     loss = FAMILY.full_loss(compiled.data, FAMILY.unflatten(theta))
     np.testing.assert_allclose(segment.losses[0], loss, 1e-5)
@@ -96,7 +96,7 @@ def test_meta_gradient_by_central_differences(compiled):
     gradient, *_ = compiled.backward(states, zeros, np.ones(COUNT), lr=lr)
     slope = float(tf.norm(gradient))
     size = 0.02
-    # The initial state stays: it counts as an input of the segment.
+    # The initial state stays fixed: it counts as an input of the segment.
     up, down = (
         compiled.forward(
             vector=compiled.vector + sign * size * gradient / slope, lr=lr
@@ -110,7 +110,7 @@ def test_meta_gradient_by_central_differences(compiled):
 
 @pytest.mark.parametrize("family", [FAMILY, NOISY])
 def test_chained_segments_equal_one_long_one(family):
-    """Where steps are random, also that each has the seed of its number."""
+    """If steps are random, each also keeps the seed of its number."""
     two = case(family, steps=3)
     first = two.forward()
     second = two.forward(first.state, 3)
@@ -124,7 +124,7 @@ def test_chained_segments_equal_one_long_one(family):
 
 
 class Stopped(MatrixFactorization):
-    """Its gradients are constants."""
+    """A family whose gradients are constants."""
 
     def loss_and_gradient(self, data, params, batch):
         found = super().loss_and_gradient(data, params, batch)
@@ -187,7 +187,7 @@ def squares(x):
 
 
 def sensitivities(old, new, bar):
-    """Of hidden states, log step lengths and the moves of theta and phi."""
+    """Those of hidden states, log step lengths and moves of theta and phi."""
     param, shared, tensors, *_ = bar.memory
     leaves = [param.h, param.eta_bar, *shared, tensors.log_step]
     total = sum(map(squares, leaves))
@@ -197,7 +197,7 @@ def sensitivities(old, new, bar):
 
 
 def test_clipping_by_hand(clipping):
-    """Step by step on the tape, the whole cotangent scaled before each."""
+    """Step by step on the tape, scaling the whole cotangent before each."""
     states, nothing = [clipping.state], np.zeros(COUNT, "float32")
     for n in range(STEPS):
         one = by_tape(clipping, states[-1], [n], clipping.state, nothing)

@@ -1,4 +1,4 @@
-"""Weights files: whole, checked, and refused by name where they are not."""
+"""Weights files: complete, checked, and otherwise refused by name."""
 
 import json
 import pathlib
@@ -30,7 +30,7 @@ def arrays_of(path):
 
 
 def rewrite(path, metadata=None, **changes):
-    """Changes entries of the archive; None removes one."""
+    """Changes entries of the archive; None removes an entry."""
     arrays = arrays_of(path) | changes
     if metadata is not None:
         old = json.loads(str(arrays["metadata"]))
@@ -40,7 +40,7 @@ def rewrite(path, metadata=None, **changes):
 
 
 def refused(path, text):
-    """The error names the file, too."""
+    """Checks that it is refused, and that the error names the file."""
     with pytest.raises(ValueError, match=text) as caught:
         weights.load(path)
     assert str(path) in str(caught.value)
@@ -138,7 +138,7 @@ def loads_the_same_or_is_refused(path, content, position, bit):
     except ValueError as error:
         assert str(path) in str(error)
         return False
-    # Some bytes carry nothing: time stamps, padding.
+    # Some bytes have no meaning: time stamps, padding.
     np.testing.assert_array_equal(loaded.vector, vector())
     assert (loaded.config, loaded.provenance) == (SMALL, PROVENANCE)
     return True
@@ -146,7 +146,7 @@ def loads_the_same_or_is_refused(path, content, position, bit):
 
 def test_flipped_bit_of_a_number(path):
     content = path.read_bytes()
-    # The biases of 2.2 as they lie in the file.
+    # The biases of 2.2, as stored in the file.
     position = content.index(np.full(4, 2.2, "<f4").tobytes())
     for bit in range(8):
         assert not loads_the_same_or_is_refused(path, content, position, bit)

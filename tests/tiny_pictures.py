@@ -1,6 +1,6 @@
-"""Small prepared data sets, written and read by tensorflow-datasets itself.
+"""Small prepared data sets, written and read by tensorflow-datasets.
 
-scikit-learn's digits, enlarged to the size of the real pictures.
+They are scikit-learn's digits, enlarged to the size of the real pictures.
 """
 
 import pytest
@@ -16,14 +16,14 @@ TRAIN, TEST = 200, 40
 
 
 def enlarged(x, shape):
-    """Pictures of 8 x 8 pixels as bytes of another shape."""
+    """Pictures of 8 x 8 pixels, as bytes of another shape."""
     factor = -(-shape[0] // 8)
     x = x.repeat(factor, 1).repeat(factor, 2)[:, : shape[0], : shape[1]]
     return (255 * x.repeat(shape[2], 3)).astype("uint8")
 
 
 def prepare(folder):
-    """All of `SHAPES` in a folder, as `tfds build` would leave them."""
+    """Writes all of `SHAPES` to a folder, as `tfds build` would."""
     tfds = pytest.importorskip(
         "tensorflow_datasets", reason="needs the extra `data`"
     )

@@ -1,4 +1,4 @@
-"""Programs in processes of their own, alone or as two workers."""
+"""Programs in separate processes, alone or as two workers."""
 
 import json
 import os
@@ -10,14 +10,14 @@ ROOT = pathlib.Path(__file__).parent.parent
 
 
 def free_port() -> int:
-    """One that nobody listens at."""
+    """A port that no process listens at."""
     with socket.socket() as one:
         one.bind(("localhost", 0))
         return one.getsockname()[1]
 
 
 def environment(**more) -> dict:
-    """This one's, in which our packages are found."""
+    """This process's environment, with our packages on the path."""
     path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
     return {**os.environ, "PYTHONPATH": path, **more}
 
@@ -26,11 +26,11 @@ def run_two(program: list, logs: pathlib.Path) -> str:
     """Runs a program as two workers of `TF_CONFIG`; both must end well.
 
     Args:
-        program: the command line of each.
-        logs: folder for what they say.
+        program: command line of each worker.
+        logs: folder for their output.
 
     Returns:
-        The end of what both said.
+        The end of the output of both.
     """
     cluster = {"worker": [f"localhost:{free_port()}" for _ in range(2)]}
     files = [logs / f"worker{k}.log" for k in range(2)]

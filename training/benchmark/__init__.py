@@ -1,1 +1,1 @@
-"""Speed and memory, each suite side by side with its rival."""
+"""Speed and memory, each suite measured side by side with its rival."""

@@ -1,24 +1,25 @@
 """`python -m training.benchmark SUITE [--flags]`; JSON on the last line.
 
-update: time and memory of one update, beside Keras's Adam and with its state in
-bfloat16, on the backend that KERAS_BACKEND names; the other suites need
-TensorFlow.
+update: time and memory of one update, compared with Keras's Adam, also with
+state in bfloat16, on the backend that KERAS_BACKEND names; the other suites
+need TensorFlow.
 problems: time to draw problems and to compute their gradients.
-estimate: the forecasts of `hrnn_opt.estimate` beside what is measured.
-embeddings: a step of a large embedding, beside Adam's.
-trials: first steps of many models in one process, and what they leave behind.
+estimate: the forecasts of `hrnn_opt.estimate` compared with measurements.
+embeddings: time of a step of a large embedding, compared with Adam's.
+trials: first steps of many models in one process, and the memory they leave
+in use.
 telemetry: what `hrnn_opt.callbacks.Telemetry` costs.
 meta: inner steps per second of whole meta-gradients, and compile times.
-compiling: time a set takes to compile, from nothing and at the second start.
-asynchronous: what workers add to meta-training, where a parameter server ends,
-and what old gradients do to learning.
+compiling: time to compile a set of problems, at the first and second start.
+asynchronous: the speed-up from more workers in meta-training, the limit of a
+parameter server, and the effect of stale gradients on learning.
 """
 
 import json
 
 from absl import app, flags
 
-# `update` only.
+# Only for `update`.
 PARAMS = flags.DEFINE_integer(
     "params", 1_000_000, "Parameters, in one tensor.", lower_bound=1
 )
@@ -33,7 +34,7 @@ SCALING = flags.DEFINE_bool(
     "and units.",
 )  # fmt: skip
 
-# `problems`, and `meta` (the last).
+# For `problems`; `meta` uses the last one, too.
 INSTANCES = flags.DEFINE_integer(
     "instances", 64, "Instances of each problem.", lower_bound=1
 )
@@ -43,18 +44,18 @@ ONLY = flags.DEFINE_string(
     "Measure only problems, rows or models with this in their name; of "
     "`asynchronous`, only scaling, ceiling, late or curve.",
 )
-# `trials`.
+# For `trials`.
 TRIALS = flags.DEFINE_integer(
     "trials", 40, "Models of each kind and optimizer.", lower_bound=5
 )
-# `asynchronous`.
+# For `asynchronous`.
 OUT = flags.DEFINE_string(
     "out", "runs/asynchronous", "Folder of runs and pictures."
 )
 ITERATIONS = flags.DEFINE_integer(
     "iterations", 4000, "Length of each run that learns.", lower_bound=400
 )
-# All suites.
+# For all suites.
 SECONDS = flags.DEFINE_float(
     "seconds",
     4.0,
@@ -145,7 +146,7 @@ def _telemetry() -> dict:
 
 
 # Name to a function that prints tables and returns figures. Each imports its
-# own module: a wrong flag should not take TensorFlow's start-up time.
+# own module, so that a wrong flag is reported without starting TensorFlow.
 SUITES = {
     "update": _update,
     "problems": _problems,

@@ -1,4 +1,4 @@
-"""Asynchronous meta-training: what workers add, and where a server ends."""
+"""Asynchronous meta-training: speed-up by workers, limits of a server."""
 
 import json
 import pathlib
@@ -20,12 +20,12 @@ from training.research import delays, one_worker, queue_simulation
 from training.rules.hierarchical import Hierarchical
 
 CLOSURES = 3000
-INNER = 100  # updates of a closure that does nothing else
+INNER = 100  # updates in a closure without other work
 WORKERS = (10, 100, 1000)
 
 
 def scaling(seconds: float, ensemble: str, out: pathlib.Path) -> dict:
-    """Programs with one and two workers, in turn; medians of the ratios."""
+    """Runs with one and two workers, alternating; medians of the ratios."""
     ratios, results = [], {1: [], 2: []}
     for turn in range(2):
         for workers in (1, 2):
@@ -64,11 +64,11 @@ def scaling(seconds: float, ensemble: str, out: pathlib.Path) -> dict:
 
 
 def ceiling(workers: int = 2) -> dict:
-    """Updates a second of a server whose workers do nothing else.
+    """Updates per second of a server whose workers do nothing else.
 
     Returns:
         `closures_per_s` with one update each, `updates_per_s` without the
-        coordinator's part, and whether the sum of all was exact.
+        coordinator's overhead, and whether no update was lost.
     """
     config = MetaConfig()
     rule = Hierarchical()
@@ -98,7 +98,7 @@ def _ceiling(config, vector, coordinator) -> dict:
     gradient = np.full_like(vector, 1e-3)
 
     def update(slot, k):
-        """What a meta-iteration does after an unroll, without the unroll."""
+        """The part of a meta-iteration that follows the unroll."""
         read, version = parameters.read()
         with tf.control_dependencies([read]):
             work = Work(version, slot, slot, k, 1, tf.zeros((), tf.float64))
@@ -120,7 +120,7 @@ def _ceiling(config, vector, coordinator) -> dict:
         )
 
     def rate(closure, count):
-        """Closures a second, after two for each worker that are not timed."""
+        """Closures per second, after two untimed ones for each worker."""
         for timed in (4, count):
             start = time.perf_counter()
             for slot in range(timed):
@@ -149,7 +149,7 @@ def _ceiling(config, vector, coordinator) -> dict:
 
 
 def many_workers(unroll_s, update_s: float) -> dict:
-    """The table of simulated workers."""
+    """The table of the simulated workers."""
     numbers = len(Hierarchical().initial_meta(0))
     found = [
         queue_simulation.simulate(
@@ -178,7 +178,7 @@ def many_workers(unroll_s, update_s: float) -> dict:
 
 
 def late(iterations: int, out: pathlib.Path) -> dict:
-    """Learning with late gradients: the table; picture and CSV in `out`."""
+    """Learning with stale gradients: the table; picture and CSV in `out`."""
     found = delays.learn(iterations)
     delays.draw(found, out)
     last = {key: float(np.mean(x[-300:])) for key, x in found.items()}
@@ -197,7 +197,7 @@ def late(iterations: int, out: pathlib.Path) -> dict:
 
 
 def curve(updates: int, out: pathlib.Path) -> dict:
-    """Learning of one worker and of one machine: the table; picture, CSV."""
+    """Learning curves of one worker and of one machine: table, picture, CSV."""
     found = one_worker.learn(updates)
     one_worker.draw(found, out)
     result, lines = {}, []
@@ -224,9 +224,9 @@ def run(
     Args:
         seconds: how long each program with workers runs.
         ensemble: name of the set.
-        iterations: number of meta-iterations of each run that learns.
+        iterations: number of meta-iterations of each training run.
         out: folder for pictures and runs.
-        only: a part: scaling, ceiling, late or curve; None is all.
+        only: one part: scaling, ceiling, late or curve; None runs all.
     """
     parts = ("scaling", "ceiling", "late", "curve")
     if only is not None and only not in parts:

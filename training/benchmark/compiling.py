@@ -1,6 +1,6 @@
-"""How long a set takes to compile: from nothing, and at the second start.
+"""How long a set takes to compile, at the first and at the second start.
 
-Each start is a process of its own, as `training.meta_train` is one.
+Like each run of `training.meta_train`, each start is a process of its own.
 """
 
 import os
@@ -20,7 +20,7 @@ from training.rules.hierarchical import Hierarchical
 from training.runs.local import Run
 
 ASKED = 240.0
-"""Seconds for the first start, on two cores."""
+"""Limit in seconds for the first start, on two cores."""
 
 
 def run(ensemble: str, only: str | None) -> dict:
@@ -28,7 +28,7 @@ def run(ensemble: str, only: str | None) -> dict:
 
     Args:
         ensemble: name of the set.
-        only: compile only rows with this in their name; None is all.
+        only: compile only rows with this in their name; None compiles all.
     """
     figures = {"rows": len(_rows(ensemble, only)), "threads": _cores()}
     with tempfile.TemporaryDirectory() as folder:

@@ -1,4 +1,4 @@
-"""What a step costs of an embedding of which a minibatch sees a few rows."""
+"""Cost of a step of an embedding of which a minibatch uses a few rows."""
 
 import time
 
@@ -8,10 +8,10 @@ ROWS, WIDTH, INDICES = 200_000, 16, 256
 
 
 def run(seconds: float) -> dict:
-    """Prints milliseconds a step beside Keras's Adam; returns the figures.
+    """Prints milliseconds per step beside Keras's Adam; returns the figures.
 
     Args:
-        seconds: measuring time of each optimizer.
+        seconds: measuring time for each optimizer.
     """
     import keras
 
@@ -31,7 +31,7 @@ def run(seconds: float) -> dict:
 
 
 def _milliseconds(optimizer, seconds: float) -> float:
-    """Median time of a step, with the gradient's rows drawn anew."""
+    """Median time of a step, with newly drawn rows in each."""
     import tensorflow as tf
 
     rng = np.random.default_rng(0)

@@ -1,4 +1,4 @@
-"""`hrnn_opt.estimate` beside what is measured."""
+"""The forecasts of `hrnn_opt.estimate` compared with measurements."""
 
 import statistics
 
@@ -10,7 +10,7 @@ from training.benchmark.update import Update
 from training.common.memory import Peak, fill_free_memory
 from training.common.tables import table
 
-BYTES_LIMIT, TIME_LIMIT = 0.1, 0.5  # asked: relative errors
+BYTES_LIMIT, TIME_LIMIT = 0.1, 0.5  # largest accepted relative errors
 ROUNDS = 3
 
 
@@ -41,10 +41,10 @@ def _models(name: str | None) -> dict:
 
 
 class Measured:
-    """What a model's update really takes.
+    """The actual cost of a model's update.
 
     Args:
-        model: whose variables are moved.
+        model: model whose variables are updated.
         mode: one of `training.benchmark.steps.MODES`.
     """
 
@@ -54,12 +54,12 @@ class Measured:
         self._update.seconds()
 
     def slot_bytes(self) -> int:
-        """Bytes of all that the optimizer holds."""
+        """Bytes of everything that the optimizer holds."""
         held = [*self.optimizer.variables, self.optimizer.meta_parameters]
         return sum(v.numpy().nbytes for v in held)
 
     def peak_bytes(self) -> float:
-        """State and temporaries: a median, since pages are counted."""
+        """State and temporaries; a median, since memory is counted in pages."""
         peaks = []
         for _ in range(3):
             filled = fill_free_memory()
@@ -79,7 +79,7 @@ def run(name: str | None, seconds: float, jit_compile: bool = False) -> dict:
 
     Args:
         name: name of a model of keras.applications; None is ResNet50V2.
-        seconds: measuring time of each figure of a forecast.
+        seconds: measuring time for each figure of a forecast.
         jit_compile: whether the step is one compiled program.
     """
     rows, result = [], {}
@@ -89,7 +89,7 @@ def run(name: str | None, seconds: float, jit_compile: bool = False) -> dict:
         forecast = hrnn_opt.estimate(model, batch=8, seconds=seconds)
         print(f"\n{label}\n{forecast}", flush=True)
         measured = Measured(model, JIT if jit_compile else GRAPH)
-        # The machine's speed changes: both in turn.
+        # The machine's speed varies, so both are measured in turn.
         times = []
         for _ in range(ROUNDS):
             told = hrnn_opt.estimate(model, seconds=seconds).update_seconds

@@ -16,9 +16,9 @@ from training.engine.config import MetaConfig
 from training.engine.meta_step import MetaStep
 from training.rules.hierarchical import Hierarchical
 
-# What the engine is held to: family, instances, steps per second on one core.
+# Required speed: family, instances, steps per second on one core.
 TARGETS = (("quadratic_20", 32, 90_000), ("rosenbrock", 128, 400_000))
-SEGMENTS = 5  # of the measured unrolls: the mean of section 4.4
+SEGMENTS = 5  # per measured unroll: the mean of section 4.4
 
 
 class Speed(NamedTuple):
@@ -32,7 +32,7 @@ class Speed(NamedTuple):
 
 
 class Measured:
-    """A meta-step with what it is called with."""
+    """A meta-step and its arguments."""
 
     def __init__(self, family, count: int, config: MetaConfig):
         rule = Hierarchical()
@@ -45,7 +45,7 @@ class Measured:
         self.seed = 0
 
     def run(self) -> tuple[int, float]:
-        """One meta-iteration: inner steps, seconds."""
+        """One meta-iteration; returns its inner steps and seconds."""
         self.seed += 1
         start = time.perf_counter()
         gradient, self.pool, statistics_ = self.step(
@@ -57,7 +57,7 @@ class Measured:
         return steps * self.step.count, seconds
 
     def measure(self, seconds: float) -> Speed:
-        """Medians over about so many seconds."""
+        """Medians over about this many seconds."""
         self.run()
         rates, times, end = [], [], time.perf_counter() + seconds
         while not rates or time.perf_counter() < end:
@@ -76,8 +76,8 @@ class Measured:
 def scaling(one: Measured, other: Measured, seconds: float) -> float:
     """Steps per second on two threads, relative to one."""
     if hasattr(os, "sched_setaffinity"):
-        # Before, the process was held to as many cores as --threads says, and
-        # so is each of its threads by itself.
+        # So far the process, and each of its threads by itself, was limited to
+        # as many cores as --threads says.
         for thread in os.listdir("/proc/self/task"):
             os.sched_setaffinity(int(thread), range(os.cpu_count()))
 
@@ -102,9 +102,9 @@ def run(seconds: float, ensemble: str, only: str | None) -> dict:
     """Prints the table; returns the figures.
 
     Args:
-        seconds: measuring time of each family.
+        seconds: measuring time for each family.
         ensemble: name of the set.
-        only: measure only families whose names contain this; None is all.
+        only: measure only families whose names contain this; None measures all.
     """
     keep_graphs_as_traced()
     config = MetaConfig(ensemble=ensemble, curriculum=1)

@@ -14,12 +14,12 @@ from problems.convex import LogisticRegression, SoftmaxRegression
 from problems.matrices import MatrixFactorization, MatrixInverse, MatrixProduct
 from training.common.tables import table
 
-# In one compiled call, which itself costs about 0.3 ms: 0.05 us for each of 64
-# instances and each step.
+# Steps in one compiled call. The call itself costs about 0.3 ms, which is
+# 0.05 us for each of 64 instances and each step.
 STEPS = 100
 
-LIMIT_MS = 50.0  # of drawing at 100 parameters, on one core
-# What gives a family that is no vector of `dim` about 100 parameters.
+LIMIT_MS = 50.0  # for drawing 100 parameters, on one core
+# Sizes that give families that are not vectors of `dim` about 100 parameters.
 AT_100 = {
     LogSumExp: {"dim": 100, "terms": 200},
     LogisticRegression: {"dim": 99},
@@ -38,7 +38,7 @@ class Speed(NamedTuple):
     draw_ms: float  # all instances
     compile_s: float  # first draw and first step
     us_per_instance: float  # loss and gradient in one step
-    ns_per_param: float  # the same, of each parameter of each instance
+    ns_per_param: float  # the same per parameter
 
 
 def at_100(family: problems.Family) -> problems.Family:
@@ -51,11 +51,11 @@ def at_100(family: problems.Family) -> problems.Family:
 
 
 def stepper(family: problems.Family):
-    """A compiled function (data, seed) that makes `STEPS` steps.
+    """A compiled function (data, seed) that takes `STEPS` steps.
 
-    Each draws its batch and computes loss and gradient. It then moves by
-    nearly nothing, without which the compiler would do the work of all steps
-    once.
+    Each step draws its batch and computes loss and gradient. It then moves the
+    parameters by a negligible amount; otherwise the compiler would compute all
+    steps only once.
     """
 
     @tf.function(jit_compile=True)
@@ -79,7 +79,7 @@ def stepper(family: problems.Family):
 
 
 def _median(call, seconds: float) -> tuple:
-    """Seconds of the first call, and the median of later ones."""
+    """Seconds of the first call, and the median of the later ones."""
     times = []
     end = time.perf_counter() + seconds
     while time.perf_counter() < end or len(times) < 6:
@@ -102,7 +102,7 @@ def draw_speed(family, instances: int, seconds: float) -> tuple:
 
 
 def measure(family, instances: int, seconds: float) -> Speed:
-    """The speed of one family, each figure measured for so many seconds."""
+    """The speed of one family, each figure measured for this many seconds."""
     first_ms, draw_ms = draw_speed(family, instances, seconds)
     data = problems.drawer(family, instances)(0)
     steps = stepper(family)
@@ -160,15 +160,15 @@ def _print(title: str, speeds: dict):
 
 
 def run(instances: int, seconds: float, only: str | None = None) -> dict:
-    """All families and rows; prints tables.
+    """Measures all families and rows; prints tables.
 
     Args:
-        instances: drawn and moved at once.
-        seconds: measuring time of each figure.
-        only: measure names that contain this.
+        instances: number of instances drawn and updated at once.
+        seconds: measuring time for each figure.
+        only: measure only names that contain this.
     """
     families, rows = _chosen(only)
-    # Networks, which are larger, count as they are; the plane does not.
+    # Networks, which are larger, are taken as they are; the plane is too small.
     sized = [at_100(family) for family in families.values()]
     large = {
         f"{family.name} at {family.dimension}": family
@@ -202,7 +202,7 @@ def run(instances: int, seconds: float, only: str | None = None) -> dict:
 
 
 def _against_limit(drawn: dict, instances: int) -> dict:
-    """Prints the slowest draws beside the target."""
+    """Prints the slowest draws and the target."""
     if not drawn:
         return {}
     slowest = sorted(drawn, key=drawn.get, reverse=True)

@@ -1,7 +1,7 @@
 """One compiled update on each backend, and the device it runs on.
 
-A backend's own package is imported where it is used, so that measuring one
-needs no other.
+A backend's own package is imported only where it is used, so that measuring one
+backend does not need the others.
 """
 
 import os
@@ -13,14 +13,14 @@ import keras
 
 BACKEND = keras.backend.backend()
 GRAPH, JIT, EAGER = "graph", "jit", "eager"
-# The first one is what the default `fit` does.
+# The first one is what `fit` does by default.
 MODES = {"tensorflow": (GRAPH, JIT), "jax": (JIT,), "torch": (EAGER,)}[BACKEND]
 
 
 def use_cores(count: int):
-    """Limits the backend, and this process, to so many cores; 0 is all.
+    """Limits the backend, and this process, to this many cores; 0 means all.
 
-    Call it before the first tensor: JAX starts its threads with that.
+    Call it before the first tensor is made, since JAX starts its threads then.
     """
     if not count:
         return
@@ -68,11 +68,11 @@ def _processor() -> str:
 
 
 def new_step(optimizer, variables, grads, mode: str):
-    """A function that makes one step, and returns when the device is done.
+    """A function that takes one step, and returns when the device is done.
 
     Args:
         optimizer: any Keras optimizer, built.
-        variables: what it moves.
+        variables: variables that it updates.
         grads: their gradients, tensors.
         mode: one of `MODES`.
     """
@@ -111,7 +111,7 @@ def _torch_step(optimizer, grads):
 class JaxStep:
     """`stateless_apply`, compiled, with its state donated, as in `fit`.
 
-    The state is kept here: the variables' own values go with the first step.
+    The state is kept here: the first step consumes the variables' own values.
     """
 
     def __init__(self, optimizer, variables, grads):
@@ -129,14 +129,14 @@ class JaxStep:
         self._compiled = None
 
     def __call__(self):
-        """One step."""
+        """Takes one step."""
         if self._compiled is None:
             lowered = self._jitted.lower(*self._kept, self._grads)
             self._compiled = lowered.compile()
         self._kept = self._wait(self._compiled(*self._kept, self._grads))
 
     def extra_bytes(self) -> int:
-        """What the compiled step needs beside its arguments."""
+        """Bytes that the compiled step needs beside its arguments."""
         memory = self._compiled.memory_analysis()
         new = memory.output_size_in_bytes - memory.alias_size_in_bytes
         return memory.temp_size_in_bytes + max(new, 0)

@@ -1,4 +1,4 @@
-"""What `Telemetry` costs, beside the same training without it."""
+"""The cost of `Telemetry`, against the same training without it."""
 
 import statistics
 import tempfile
@@ -12,7 +12,7 @@ from hrnn_opt.callbacks import AttentionSwap, Telemetry
 from training.benchmark.estimates import small_mlp
 from training.common.tables import table
 
-LIMIT = 0.02  # asked: of a step's time
+LIMIT = 0.02  # largest accepted share of a step's time
 BATCH = 64
 
 
@@ -39,7 +39,7 @@ def small_convnet() -> keras.Model:
 
 
 class _Clock(keras.callbacks.Callback):
-    """The time of every step, what comes before it in the list included."""
+    """The time of every step, including the callbacks before this one."""
 
     def __init__(self):
         super().__init__()
@@ -57,9 +57,9 @@ class _Clock(keras.callbacks.Callback):
 def ratio(model, every: int, readings: int) -> tuple[float, float, float]:
     """Milliseconds of a step, of a reading, and its share of the steps.
 
-    Steps with and without a reading alternate within one training, so that
-    noise of the machine hits both alike. A reading is the difference of their
-    medians; it falls due once in `every` steps.
+    Steps with and without a reading alternate within one training run, so that
+    noise of the machine affects both alike. A reading's cost is the difference
+    of the two medians; it is due once in `every` steps.
     """
     model.compile(
         hrnn_opt.HierarchicalRNN(),
@@ -76,7 +76,7 @@ def ratio(model, every: int, readings: int) -> tuple[float, float, float]:
             x, y, BATCH, verbose=0,
             callbacks=[AttentionSwap(), reading, clock],
         )  # fmt: skip
-    # The first ones compile.
+    # The first steps compile.
     times = np.asarray(clock.times[4:])
     without, with_ = times[0::2], times[1::2]
     step = statistics.median(without)
@@ -91,7 +91,7 @@ def run(seconds: float, only: str | None = None) -> dict:
     """Prints the table; returns the figures.
 
     Args:
-        seconds: how long to measure, roughly, for each small model.
+        seconds: approximate measuring time for each small model.
         only: part of the names of the models to measure; None takes all.
 
     Raises:

@@ -20,7 +20,7 @@ class Update:
 
     Args:
         optimizer: any Keras optimizer.
-        variables: what it moves; gradients are random.
+        variables: variables that it updates; gradients are random.
         mode: one of `steps.MODES`.
     """
 
@@ -33,7 +33,7 @@ class Update:
             )
             for v in variables
         ]
-        # The benchmark never evaluates: no swap is missing.
+        # The benchmark never evaluates, so the missing swap needs no warning.
         optimizer.swapped_by_callback = True
         optimizer.build(variables)
         self._step = new_step(optimizer, variables, grads, mode)
@@ -45,11 +45,11 @@ class Update:
         return time.perf_counter() - start
 
     def first(self) -> tuple[float, float]:
-        """Time of the first step, and the MB that two steps need meanwhile."""
+        """Time of the first step, and the MB needed during two steps."""
         with Peak() as peak:
             seconds = self.seconds()
             self.seconds()
-        # JAX knows exactly, on any device, and without its compiler's share.
+        # JAX gives the exact number, without the compiler's share.
         if BACKEND == "jax":
             return seconds, self._step.extra_bytes() / 1e6
         return seconds, peak.megabytes
@@ -70,7 +70,7 @@ def _variables(sizes):
 
 
 def _times(updates, seconds: float) -> list[list[float]]:
-    """Step times, measured in turn so that noise hits all alike."""
+    """Step times, measured in turn so that noise affects all alike."""
     times = [[] for _ in updates]
     end = time.perf_counter() + seconds * len(updates)
     while time.perf_counter() < end or len(times[0]) < 5:
@@ -93,8 +93,8 @@ def run(params: int, seconds: float) -> dict:
         adam = Update(keras.optimizers.Adam(), _variables([params]), mode)
         compile_s = 0.0
         if BACKEND != "jax":
-            # The compiler's own memory is not the update's: the same programs,
-            # on a tensor of a few pieces, come first.
+            # Memory of the compiler does not belong to the update, so the same
+            # programs are compiled first, on a tensor of a few pieces.
             few = _variables([min(params, PIECE + params % PIECE)])
             compile_s = Update(HierarchicalRNN(), few, mode).seconds()
         first_s, peak_mb = ours.first()
@@ -131,9 +131,9 @@ def run(params: int, seconds: float) -> dict:
 
 
 def states(params: int, seconds: float) -> dict:
-    """What the state's type and the Parameter RNN's size cost, in turn.
+    """The cost of the state's dtype and of the Parameter RNN's size.
 
-    Ratios are medians of those of neighbouring steps.
+    All are measured in turn; ratios are medians over neighbouring steps.
     """
     paper = RuleConfig()
     lite = RuleConfig(param_units=5, tensor_units=10, global_units=10)
@@ -180,7 +180,7 @@ def states(params: int, seconds: float) -> dict:
 
 
 def print_scaling(seconds: float):
-    """Time and bytes beside section 3.1.1, relative to each first row.
+    """Time and bytes, measured and by section 3.1.1, as growth in each group.
 
     Time: N_P K_P^2 + N_T K_T^2 + K_G^2; memory: N_P K_P + N_T K_T + K_G.
     """
@@ -237,7 +237,7 @@ def _section_311(config: RuleConfig, n_p: int, n_t: int):
 
 
 def first_step(name: str) -> dict:
-    """Trace, compile and run the optimizer's part of a model's first step."""
+    """Traces, compiles and runs the optimizer's part of a first step."""
     architecture = getattr(keras.applications, name, None)
     if architecture is None:
         raise ValueError(

@@ -1,4 +1,4 @@
-"""The paper's figures, each by one command: see `__main__`."""
+"""The figures of the paper, each made by one command: see `__main__`."""
 
 FIGURES = {
     "2": "figure_2",

@@ -1,16 +1,16 @@
 """`python -m training.figures FIGURE [--flags]`; JSON on the last line.
 
-2: histogram of the steps of a problem in meta-training.
-3: two LSTM optimizers, meta-trained here, on their problem and beyond.
-4: problems of the corpus, beside Adam and RMSProp.
+2: histogram of the number of steps of a problem in meta-training.
+3: two LSTM optimizers, meta-trained here, on their own problem and on others.
+4: problems of the corpus, compared with Adam and RMSProp.
 5: five initial learning rates on random quadratics.
-6: features off, one by one, each variant meta-trained here.
+6: ablations: features off, one by one, each variant meta-trained here.
 7: time of a gradient and update against the size of the minibatch.
-8a: four problems never seen: MNIST, Fashion-MNIST, CIFAR-10.
-profiles: time to the loss of a tuned Adam, beside all rivals.
+8a: four problems never seen before: MNIST, Fashion-MNIST, CIFAR-10.
+profiles: time to the loss of a tuned Adam, compared with all rivals.
 
-Each writes figure_N.png, .csv and .json to --out, where finished jobs are
-kept, too (`jobs.csv`): run it again to go on, or with more seeds.
+Each writes figure_N.png, .csv and .json to --out. Finished jobs are kept there,
+too (`jobs.csv`), so the same command continues, also with more seeds.
 """
 
 import importlib
@@ -61,7 +61,7 @@ def main(argv):
         raise app.UsageError(
             f"Name one figure of {', '.join(FIGURES)}. Received: {argv[1:]}"
         )
-    # tensorflow-datasets tells of every data set that it opens.
+    # tensorflow-datasets logs every data set that it opens.
     logging.set_verbosity(logging.WARNING)
     name = FIGURES[argv[1]]
     module = importlib.import_module(f"training.figures.{name}")

@@ -1,4 +1,4 @@
-"""The variants of Figure 6: a feature off, or smaller RNNs (section 3.1)."""
+"""The variants of Figure 6: features off, or smaller RNNs (section 3.1)."""
 
 import dataclasses
 import types
@@ -12,7 +12,7 @@ from training.rules.hierarchical import Hierarchical
 FULL = "full"
 
 ROWS = ("quadratic_20_noisy", "softmax")
-"""The subset of the set `paper` that all are meta-trained on."""
+"""The subset of the set `paper` that all variants are meta-trained on."""
 
 CONFIG = MetaConfig(
     mean_steps=50.0,
@@ -25,13 +25,13 @@ CONFIG = MetaConfig(
 
 
 class Variant(NamedTuple):
-    """What differs from the full rule, and from the full meta-training."""
+    """Differences from the full rule and from the full meta-training."""
 
     rule: dict
     meta: dict = types.MappingProxyType({})
 
     def make(self) -> tuple[Hierarchical, MetaConfig]:
-        """The rule and the settings."""
+        """The rule and the settings of the variant."""
         return (
             Hierarchical(RuleConfig(**self.rule)),
             dataclasses.replace(CONFIG, **self.meta),
@@ -67,7 +67,7 @@ VARIANTS = {
 
 
 def rows() -> tuple:
-    """The problems, alike in weight."""
+    """The problems, with equal weights."""
     found = problems.meta_training_set("paper")
     return tuple(
         row._replace(weight=1 / len(ROWS)) for row in found if row.name in ROWS

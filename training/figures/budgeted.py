@@ -1,4 +1,4 @@
-"""Meta-training within a budget of seconds, kept and gone on with."""
+"""Meta-training within a budget of seconds, saved and continued."""
 
 import pathlib
 import time
@@ -22,25 +22,25 @@ def meta_train(
     path: pathlib.Path,
     what: str,
 ) -> tuple[np.ndarray, dict]:
-    """The averaged meta-parameters after so many seconds, without compiling.
+    """The averaged meta-parameters after this many seconds, without compiling.
 
-    A file that is there is gone on with, and left as it is when its seconds
-    are up. A start with a larger budget goes on.
+    An existing file is continued, and left as it is once its budget is spent.
+    A later start with a larger budget continues from it.
 
     Args:
         rule: see `training.rules.base`.
         rows: rows of a set.
-        config: settings.
+        config: settings of meta-training.
         seconds: how long to meta-train.
         path: path of the file.
-        what: for the progress bar.
+        what: text for the progress bar.
 
     Returns:
-        The vector [M], and "seconds", "iterations", "meta_loss" of the last
-        tenth of the iterations.
+        The vector [M], and a dictionary of "seconds", "iterations" and
+        "meta_loss", the mean of the last tenth of the iterations.
 
     Raises:
-        SettingsError: the file is that of another rule, other rows or settings.
+        SettingsError: the file has another rule, other rows or settings.
     """
     kind = {
         "rule": repr(rule),
@@ -76,16 +76,16 @@ def meta_train(
 
 
 def _today(kind: dict) -> dict:
-    """With settings that are newer than the file at their defaults."""
+    """Adds settings that are newer than the file, at their defaults."""
     try:
         config = MetaConfig.from_json(kind["config"])
     except ValueError:
-        return kind  # Of a later version, with settings unknown here.
+        return kind  # From a later version with unknown settings.
     return kind | {"config": config.to_json()}
 
 
 def _spend(run: Run, info: dict, seconds: float, path, what: str):
-    """Meta-iterations until the budget is spent."""
+    """Runs meta-iterations until the budget is spent."""
     saved = info["seconds"]
     with tqdm(total=round(seconds), desc=what, unit="s") as bar:
         while info["seconds"] < seconds:

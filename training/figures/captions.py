@@ -1,4 +1,4 @@
-"""What the results page says under each picture, from its numbers.
+"""The text below each picture of the results page, made from its numbers.
 
 A caption is one paragraph or table in Markdown. A defeat is a line about where
 the learned optimizer loses; all of them are collected on the page.
@@ -9,7 +9,7 @@ from training.figures.comparison import OWN
 
 
 def number(x: float) -> str:
-    """Two digits, short; a zero without a sign."""
+    """Two significant digits; zero without a sign."""
     return f"{x + 0.0:.2g}"
 
 
@@ -35,7 +35,7 @@ def _losses(finals: dict, first: str) -> str:
 
 
 def _behind(finals: dict, what: str) -> list[str]:
-    """Where another one ends lower."""
+    """The problems on which another optimizer ends lower."""
     found = []
     for problem, losses in finals.items():
         winner = min(losses, key=losses.get)

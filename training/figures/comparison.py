@@ -1,4 +1,4 @@
-"""Runs of Keras optimizers on the tasks, kept as they are finished."""
+"""Runs of Keras optimizers on the tasks, saved as they finish."""
 
 import numpy as np
 from tqdm import tqdm
@@ -14,15 +14,15 @@ OWN = "HierarchicalRNN"
 
 
 class Comparison:
-    """Curves by task, optimizer and seed.
+    """Training curves by task, optimizer and seed.
 
-    Weights and batches depend on the task and the seed alone.
+    Initial weights and batches depend on the task and the seed only.
 
     Args:
         settings: settings of the figure.
         results: finished jobs.
         steps: number of steps of each run.
-        every: steps between losses.
+        every: number of steps between two losses.
     """
 
     def __init__(
@@ -37,12 +37,12 @@ class Comparison:
         return candidates.optimizer(self.rule, self.vector)
 
     def curve(self, task: str, who: str, make, seed: int) -> curves.Curve:
-        """One run, or the finished one.
+        """One run, or its stored curve if it is finished.
 
         Args:
             task: a key of `TASKS`.
-            who: names the optimizer and its settings.
-            make: a function that returns it, not built yet.
+            who: name of the optimizer with its settings.
+            make: function that returns the optimizer, not built yet.
             seed: seed of the weights and the batches.
         """
         if who.startswith(OWN):
@@ -70,10 +70,10 @@ class Comparison:
         ).numbers()
 
     def curves(self, jobs) -> dict:
-        """The curves of (task, who, make, seed), by the first two.
+        """The curves of jobs (task, who, make, seed), by (task, who).
 
         Returns:
-            Lists over the seeds.
+            Dictionary of lists over the seeds.
         """
         found = {}
         bar = tqdm(list(jobs), unit="run")
@@ -85,13 +85,13 @@ class Comparison:
 
 
 def final(runs) -> np.ndarray:
-    """Last losses, one a seed; what is not finite counts as 1e30."""
+    """Last losses, one per seed; what is not finite counts as 1e30."""
     last = np.array([run.losses[-1] for run in runs])
     return np.where(np.isfinite(last), np.minimum(last, LARGEST), LARGEST)
 
 
 def check_data(tasks, settings: Settings):
-    """Asks for missing data before anything is run.
+    """Reports missing data before anything is run.
 
     Raises:
         FileNotFoundError: a data set is not prepared.

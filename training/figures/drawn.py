@@ -23,27 +23,27 @@ SEED = 1_000_003
 
 
 class Contestant(NamedTuple):
-    """A rule, and the learning rates that it runs at."""
+    """A rule, and the learning rates it is run with."""
 
     name: str
-    make: Callable  # of the number of instances, to the rule
+    make: Callable  # from the number of instances to the rule
     vector: object  # its meta-parameters
     rates: tuple
-    version: str = ""  # tells meta-parameters apart
+    version: str = ""  # distinguishes versions of meta-parameters
 
 
 NOTHING = np.zeros(0, "float32")
 
 
 def adam(rates) -> Contestant:
-    """Keras's Adam, with its default settings but for the rates."""
+    """Keras's Adam, with its default settings except for the rates."""
     return Contestant(
         "Adam", lambda n: Baselines((True,) * n), NOTHING, tuple(rates)
     )
 
 
 def rmsprop(rates) -> Contestant:
-    """Keras's RMSprop likewise."""
+    """Keras's RMSprop, with its default settings except for the rates."""
     return Contestant(
         "RMSProp", lambda n: Baselines((False,) * n), NOTHING, tuple(rates)
     )
@@ -55,14 +55,14 @@ def sgd(rates) -> Contestant:
 
 
 def learned(name: str, rule, vector, rates) -> Contestant:
-    """A rule with meta-parameters."""
+    """A learned rule with its meta-parameters."""
     return Contestant(
         name, lambda n: rule, vector, tuple(rates), digest(rule, vector)
     )
 
 
 def points(steps: int) -> np.ndarray:
-    """Numbers of steps after which losses are kept."""
+    """Numbers of steps after which losses are recorded."""
     return np.arange(EVERY, steps + 1, EVERY)
 
 

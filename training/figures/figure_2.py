@@ -1,4 +1,4 @@
-"""Figure 2: how many steps a problem is trained for in meta-training."""
+"""Figure 2: the number of steps a problem is trained for in meta-training."""
 
 import numpy as np
 import tensorflow as tf
@@ -18,8 +18,10 @@ PROBLEMS = 2000
 
 
 def totals(config: MetaConfig, count: int, seed: int) -> np.ndarray:
-    """Steps of `count` problems in all their unrolls, drawn as the engine
-    draws them: unrolls of whole segments."""
+    """Total steps of `count` problems over all their unrolls.
+
+    The lengths are drawn as the engine draws them: unrolls of whole segments.
+    """
     first, second = draws.split(seed, 2)
     numbers = lengths.unrolls(first, count, config.mean_unrolls, config).numpy()
 

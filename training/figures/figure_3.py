@@ -1,7 +1,7 @@
-"""Figure 3: LSTM optimizers on their own problem, and beyond it.
+"""Figure 3: LSTM optimizers on their own problem, and on others.
 
-Networks on MNIST: the sigmoids that the LSTM optimizers were meta-trained on,
-the same networks with ReLUs, and ten times as many steps.
+The problems are networks on MNIST: those with sigmoids that the LSTM optimizers
+were meta-trained on, the same networks with ReLUs, and ten times as many steps.
 """
 
 import numpy as np
@@ -96,7 +96,7 @@ def run(settings: Settings, results: Results) -> dict:
 
 
 def print_sgd(made, against):
-    """Whether each LSTM optimizer is worth to be compared with at all."""
+    """Prints whether each LSTM optimizer beats SGD on its own problem."""
     rows = [
         [
             kind,
@@ -116,7 +116,7 @@ def print_sgd(made, against):
 
 
 def draw(problems, names, curves, steps, made, settings):
-    """A panel a problem, the horizon dashed."""
+    """One panel for each problem; a dashed line marks the horizon."""
     figure, all_axes = output.page(len(problems), columns=2, width=4.2)
     x = drawn.points(steps)
     for problem, axes in zip(problems, all_axes, strict=True):

@@ -75,7 +75,7 @@ def run(settings: Settings, results: Results) -> dict:
             [[n, *(f"{f:.2e}" for f in final)] for n, final in finals.items()],
         )
     )
-    # How many decades of loss the choice of a rate is worth.
+    # How many decades of loss depend on the choice of the rate.
     spread = {
         name: float(np.ptp(np.log10(np.maximum(final, 1e-30))))
         for name, final in finals.items()

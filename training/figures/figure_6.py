@@ -1,7 +1,7 @@
-"""Figure 6: what each feature of the rule is worth, on an MNIST ConvNet.
+"""Figure 6: what each feature of the rule contributes, on an MNIST ConvNet.
 
 Every variant is meta-trained from scratch with the same small budget on the
-same few problems. Where the spreads over seeds overlap nothing is ranked.
+same few problems. Where the ranges over seeds overlap, no order is claimed.
 """
 
 import functools
@@ -20,7 +20,7 @@ from training.figures.settings import Settings
 TASK = "MNIST ConvNet"
 STEPS, EVERY, SEEDS, BUDGET = 300, 25, 3, 30.0
 RATE = 1e-3
-"""The initial learning rate of all."""
+"""The initial learning rate of all variants."""
 
 CEILING = 10.0
 """Larger losses, and those that are not finite, count as this."""
@@ -106,7 +106,7 @@ def run(settings: Settings, results: Results) -> dict:
 
 
 def draw(finals, verdicts, budget, steps, settings):
-    """Ranges over seeds, the full rule's as a band."""
+    """Ranges over seeds; that of the full rule is a band."""
     figure, (axes,) = output.page(1, width=6.0, height=4.2)
     full = finals[ablations.FULL]
     axes.axvspan(full.min(), full.max(), color="0.9", zorder=0)

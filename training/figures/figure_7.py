@@ -1,4 +1,4 @@
-"""Figure 7: time of one gradient and update against the minibatch's size."""
+"""Figure 7: time of a gradient and an update against the minibatch's size."""
 
 import statistics
 import time
@@ -23,7 +23,7 @@ REPEATS = 100
 
 
 def _step(optimizer, batch: int):
-    """A function that makes one step on random pictures."""
+    """A function that takes one step on random pictures."""
     random = np.random.default_rng(0)
     x = tf.constant(random.uniform(size=(batch, *SHAPE)), tf.float32)
     y = tf.constant(random.integers(0, 10, batch), tf.int32)
@@ -31,7 +31,7 @@ def _step(optimizer, batch: int):
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     variables = model.trainable_variables
     optimizer.build(variables)
-    # Nothing is evaluated: no swap is missing.
+    # Nothing is evaluated, so the missing swap needs no warning.
     optimizer.swapped_by_callback = True
 
     @tf.function
@@ -45,7 +45,7 @@ def _step(optimizer, batch: int):
 
 
 def measure(makers: dict, batch: int, repeats: int) -> list[float]:
-    """Median seconds of a step, of all optimizers in turn."""
+    """Median seconds of a step of each optimizer, measured in turn."""
     steps = [_step(make(), batch) for make in makers.values()]
     times = [[] for _ in steps]
     for step in steps:
@@ -59,7 +59,7 @@ def measure(makers: dict, batch: int, repeats: int) -> list[float]:
 
 
 def run(settings: Settings, results: Results) -> dict:
-    """Draws the figure; returns milliseconds."""
+    """Draws the figure; returns times in milliseconds."""
     repeats = settings.steps_or(REPEATS)
     rule, vector = candidates.load(settings.weights)
     makers = optimizers(lambda: candidates.optimizer(rule, vector))

@@ -1,7 +1,7 @@
 """Figure 8a: four problems never seen in meta-training.
 
-Loss of the whole training set against steps, at the paper's learning rates
-for Adam and RMSProp (section 5.1).
+Loss of the whole training set against steps; Adam and RMSProp have the
+learning rates of the paper (section 5.1).
 """
 
 import keras
@@ -18,7 +18,7 @@ STEPS, EVERY, SEEDS = 500, 25, 3
 
 
 def optimizers(own) -> dict:
-    """Name to a function that makes one."""
+    """Name of each optimizer to a function that makes it."""
     return {
         OWN: own,
         "Adam 2e-3": lambda: keras.optimizers.Adam(2e-3),

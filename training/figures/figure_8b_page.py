@@ -1,4 +1,4 @@
-"""Figure 8b on the results page, from the CSV of the ImageNet runs."""
+"""The section on Figure 8b, from the CSV of the ImageNet runs."""
 
 import csv
 import pathlib
@@ -8,11 +8,11 @@ import numpy as np
 from training.figures.captions import markdown, number
 
 LAST = 10
-"""Lines of a run that its last loss is the median of."""
+"""Number of lines at the end of a run whose median is its last loss."""
 
 
 def caption(path: pathlib.Path) -> tuple[str, list]:
-    """Caption and defeats of a CSV with model, optimizer, step and loss."""
+    """Caption and defeats from a CSV with model, optimizer, step and loss."""
     runs = {}
     with path.open(newline="") as file:
         for row in csv.DictReader(file):

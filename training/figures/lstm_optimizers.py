@@ -1,7 +1,7 @@
 """The two LSTM optimizers of Figure 3: their problems, and how they are made.
 
-In the manner of Andrychowicz et al. (2016): unrolls of 20 steps, 100 steps a
-problem in the mean, the plain loss, no second derivatives.
+As in Andrychowicz et al. (2016): unrolls of 20 steps, 100 steps per problem on
+average, the plain loss, no second derivatives.
 """
 
 import functools
@@ -20,7 +20,7 @@ from training.rules.lstm import LSTMRule
 RULE = LSTMRule()
 
 HORIZON = 100
-"""Steps of a problem in meta-training, in the mean."""
+"""Mean number of steps of a problem in meta-training."""
 
 ROWS = 256
 SGD_RATES = tuple(float(f"{r:.3g}") for r in np.logspace(-2, 1.5, 8))
@@ -45,13 +45,14 @@ def _bank(count: int, data_dir):
 
 
 def problem(kind: str, activation: str, settings: Settings) -> OnPictures:
-    """A network on MNIST, its pictures averaged over squares.
+    """A network on MNIST, with pictures averaged over squares of pixels.
 
     Args:
-        kind: "MLP", of one hidden layer of 20 units on 7 x 7 pixels (the first
-            layer's weights are most of the cost), or "ConvNet", on 14 x 14.
+        kind: "MLP", with one hidden layer of 20 units on 7 x 7 pixels (the
+            first layer's weights are most of the cost), or "ConvNet", on
+            14 x 14.
         activation: activation of the hidden layers.
-        settings: which pictures.
+        settings: settings that choose the pictures.
     """
     bank = _bank(settings.pictures, settings.data_dir)
     if kind == "MLP":
@@ -66,15 +67,15 @@ def problem(kind: str, activation: str, settings: Settings) -> OnPictures:
 
 
 def label(kind: str, activation: str, settings: Settings) -> str:
-    """Names a problem in finished jobs."""
+    """Name of a problem in the finished jobs."""
     return f"{activation} {kind}, {settings.pictures} pictures"
 
 
 def trained(kind: str, settings: Settings, budget: float):
-    """The optimizer meta-trained on the sigmoid network of a kind.
+    """The optimizer meta-trained on the sigmoid network of one kind.
 
     Returns:
-        The meta-parameters, and what is known of the run.
+        The meta-parameters, and a dictionary that describes the run.
     """
     family = problem(kind, "sigmoid", settings)
     row = Row(label(kind, "sigmoid", settings), 1.0, family)
@@ -85,14 +86,14 @@ def trained(kind: str, settings: Settings, budget: float):
 
 
 def beside_sgd(kind, vector, settings, count: int, results: Results) -> dict:
-    """The LSTM and the best SGD on held-out draws of its own problem.
+    """The LSTM and the best SGD on held-out draws of the LSTM's own problem.
 
     Returns:
         Median losses after `HORIZON` steps, and SGD's best rate.
     """
     family = problem(kind, "sigmoid", settings)
     name = label(kind, "sigmoid", settings)
-    # Rates do not matter to the rule.
+    # The rule does not depend on the rate.
     lstm = drawn.learned(f"LSTM {kind}", RULE, vector, (1.0,))
     sgd = drawn.sgd(SGD_RATES)
     own, others = (

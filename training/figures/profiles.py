@@ -1,8 +1,9 @@
-"""Time to the loss that a tuned Adam ends with, beside today's optimizers.
+"""Time to the loss that a tuned Adam ends with, compared with its rivals.
 
-Every rival runs at its default learning rate and at the best of its grid,
-which is found by the final loss of seed 0; the learned optimizer runs as it
-is. A task's target is the median final loss of Adam at its best rate.
+Every rival runs at its default learning rate and at the best rate of its grid,
+which is the one with the lowest final loss for seed 0; the learned optimizer
+runs as it is. A task's target is the median final loss of Adam at its best
+rate.
 """
 
 import numpy as np
@@ -26,7 +27,7 @@ STEPS, EVERY, SEEDS = 300, 10, 3
 
 
 def tune(comparison: Comparison, tasks, known) -> dict:
-    """Best learning rate of every (rival, task), by seed 0."""
+    """Best learning rate of every (rival, task), with seed 0."""
     jobs = [
         (task, f"{name} {rate:g}", lambda r=rival, x=rate: r.make(x), 0)
         for task in tasks
@@ -80,7 +81,7 @@ def run(settings: Settings, results: Results) -> dict:
         for task in tasks
         for name, rival, rates in contestants
     }
-    # The same run may serve as default and as best: it is done once.
+    # The same run may serve as default and as best: it is made only once.
     unique = {(t, who, k): (t, who, m, k) for js in jobs.values()
               for t, who, m, k in js}  # fmt: skip
     comparison.curves(unique.values())
@@ -140,7 +141,7 @@ def run(settings: Settings, results: Results) -> dict:
 
 
 def print_grids(known, best, tasks):
-    """Grids and winners; an asterisk where the winner is the grid's edge."""
+    """Prints grids and winners; an asterisk marks a winner at a grid's edge."""
     rows = [
         [
             name,
@@ -158,7 +159,7 @@ def print_grids(known, best, tasks):
 
 
 def cell(values) -> str:
-    """Median and range over seeds; a dash is never."""
+    """Median and range over seeds; a dash means never."""
     median, low, high = np.median(values), np.min(values), np.max(values)
     if not np.isfinite(median):
         return "-" if not np.isfinite(low) else f"- ({low:g}-)"
@@ -167,7 +168,7 @@ def cell(values) -> str:
 
 
 def report(names, tasks, times, scores, targets, steps):
-    """One table: scores, and steps to the target on each task."""
+    """Prints one table: scores, and steps to the target on each task."""
     rows = [
         [
             name,

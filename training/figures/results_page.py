@@ -23,11 +23,11 @@ BEYOND = (
     "- After thousands of steps and on data with persistent noise: see the "
     "[model card](../../hrnn_opt/weights/wide.md)."
 )
-"""What runs of these lengths do not show."""
+"""What runs as short as these cannot show."""
 
 
 def take_over(out: pathlib.Path, kept: pathlib.Path) -> list[str]:
-    """Copies what is finished, both files of a figure or none.
+    """Copies finished figures; of each either both files or none.
 
     Returns:
         Names of the figures that were copied.
@@ -49,7 +49,7 @@ def section(kept: pathlib.Path, folder: pathlib.Path) -> str:
 
     Args:
         kept: folder of pictures and numbers.
-        folder: that of the page; links to the pictures are relative to it.
+        folder: folder of the page; links to the pictures are relative to it.
     """
     parts, defeats, missing = [], [], []
     entries = [
@@ -89,10 +89,10 @@ def section(kept: pathlib.Path, folder: pathlib.Path) -> str:
 
 
 def replaced(page: str, text: str) -> str:
-    """The page with another section between the marks.
+    """The page with new text between the marks.
 
     Raises:
-        ValueError: the marks are not there, once each and in order.
+        ValueError: each mark must be there once, and in order.
     """
     begin, end = page.find(BEGIN), page.find(END)
     if page.count(BEGIN) != 1 or page.count(END) != 1 or end < begin:
@@ -105,10 +105,10 @@ def replaced(page: str, text: str) -> str:
 
 
 def rebuild(out: pathlib.Path, root: pathlib.Path) -> list[str]:
-    """Copies what is new, and writes the page.
+    """Copies new figures, and writes the page.
 
     Args:
-        out: where the figures were made.
+        out: folder in which the figures were made.
         root: root folder of the checkout.
 
     Returns:
@@ -135,7 +135,7 @@ def main(argv):
 
 
 def run():
-    """The command; flags are defined here, so that importing defines none."""
+    """Runs the command; defining flags here keeps imports free of them."""
     flags.DEFINE_string("out", "runs/figures", "Where the figures lie.")
     flags.DEFINE_string("root", str(ROOT), "Root of the checkout.")
     app.run(main)

@@ -1,11 +1,11 @@
-"""What a figure is made with: one frozen record."""
+"""The settings of a figure, as one frozen record."""
 
 import dataclasses
 import pathlib
 
 
 class SettingsError(ValueError):
-    """A setting that makes no sense, to be told without a traceback."""
+    """A setting that makes no sense, to be reported without a traceback."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -14,14 +14,14 @@ class Settings:
 
     Args:
         out: folder of pictures, CSVs and finished jobs.
-        weights: weights of the learned optimizer: a name, or a path.
+        weights: the learned optimizer's weights, by name or path.
         steps: number of steps of each run.
-        seeds: runs of each, with seeds 0, 1, ...
+        seeds: number of runs of each optimizer, with seeds 0, 1, ...
         batch: size of the minibatches.
-        pictures: training pictures of each data set.
-        data_dir: where tensorflow-datasets keeps its data.
-        budget: seconds of meta-training of each optimizer.
-        only: only tasks, rows or variants with one of these in their name.
+        pictures: number of training pictures of each data set.
+        data_dir: folder in which tensorflow-datasets keeps its data.
+        budget: seconds of meta-training for each optimizer.
+        only: take only tasks, rows or variants with one of these in their name.
 
     Raises:
         SettingsError: a number that makes no sense.
@@ -52,10 +52,10 @@ class Settings:
             )
 
     def steps_or(self, default: int, multiple: int = 1) -> int:
-        """The number of steps, or a figure's own.
+        """The number of steps, or the figure's default.
 
         Raises:
-            SettingsError: not a multiple of what the figure runs as one piece.
+            SettingsError: the number is not a multiple of `multiple`.
         """
         steps = self.steps or default
         if steps % multiple:
@@ -66,10 +66,10 @@ class Settings:
         return steps
 
     def selected(self, names) -> list:
-        """The names that `only` leaves.
+        """The names that `only` selects.
 
         Raises:
-            SettingsError: none.
+            SettingsError: `only` selects none.
         """
         names = list(names)
         kept = [

@@ -1,4 +1,4 @@
-"""Networks and data that are in no meta-training set, by name."""
+"""Networks and data that belong to no meta-training set, by name."""
 
 import functools
 from collections.abc import Callable
@@ -14,7 +14,7 @@ class Task(NamedTuple):
     """A classifier and its pictures."""
 
     data: str  # a name of `problems.pictures`
-    model: Callable  # of the pictures' shape and a seed
+    model: Callable  # function of the pictures' shape and a seed
 
 
 def _initializers(seed):
@@ -64,16 +64,16 @@ UNSEEN = {
     "Fashion-MNIST ConvNet": Task("fashion_mnist", convnet),
     "CIFAR-10 ConvNet": Task("cifar10", convnet),
 }
-"""The four of Figure 8a."""
+"""The four tasks of Figure 8a."""
 
 TASKS = UNSEEN | {
     "digits ConvNet": Task("digits", functools.partial(convnet, stride=1)),
     "digits MLP": Task("digits", mlp),
 }
-"""All; those on the digits need no prepared data."""
+"""All tasks; those on the digits need no prepared data."""
 
 
 @functools.lru_cache(maxsize=1)
 def data(name: str, count: int, data_dir) -> pictures.Split:
-    """Pictures, kept for the next run of the same task."""
+    """Pictures of a task, cached for its next run."""
     return pictures.load(name, count, data_dir)

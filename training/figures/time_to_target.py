@@ -1,9 +1,9 @@
 """Times to a target, and performance profiles (Dolan and More, 2002).
 
-In the manner of AlgoPerf (Dahl et al., 2023): a profile tells for every factor
-tau the share of tasks on which an optimizer reached the target within tau
-times the time of the fastest one; its score is the mean height of that curve
-for tau from 1 to 4.
+As in AlgoPerf (Dahl et al., 2023): for every factor tau, a profile gives the
+share of tasks on which an optimizer reached the target within tau times the
+time of the fastest one; its score is the mean height of that curve for tau
+from 1 to 4.
 """
 
 import numpy as np
@@ -15,7 +15,7 @@ LONGEST = 4.0
 
 
 def reached(curve: Curve, target: float) -> tuple[float, float]:
-    """Steps and seconds until the loss is at most `target`; else infinite."""
+    """Steps and seconds until the loss is at most `target`, or infinity."""
     below = np.flatnonzero(curve.losses <= target)
     if not len(below):
         return np.inf, np.inf
@@ -26,15 +26,17 @@ def ratios(times: dict) -> dict:
     """Times of each optimizer relative to the fastest one, task by task.
 
     Args:
-        times: [tasks] of each optimizer; infinite where it never got there.
+        times: [tasks] for each optimizer; infinite where the target was not
+            reached.
 
     Returns:
-        Likewise; infinite for all where nobody did.
+        Ratios of the same shape; infinite for all if no optimizer reached the
+        target.
     """
     table = np.array(list(times.values()), float)
     fastest = np.min(table, axis=0)
     usable = np.isfinite(table) & np.isfinite(fastest)
-    # A target that is met at the start is met by all alike.
+    # A target that holds from the start is reached by all at once.
     relative = np.divide(
         table, fastest, out=np.ones_like(table), where=usable & (fastest > 0)
     )
@@ -43,7 +45,7 @@ def ratios(times: dict) -> dict:
 
 
 def profile(relative, tau) -> np.ndarray:
-    """Share of tasks within each factor.
+    """Share of tasks that are solved within each factor.
 
     Args:
         relative: [tasks], from `ratios`.
@@ -55,7 +57,8 @@ def profile(relative, tau) -> np.ndarray:
 def score(relative) -> float:
     """The mean height of the profile between 1 and `LONGEST`.
 
-    Exact: a task adds what is left of the interval beyond its ratio.
+    It is exact: each task contributes what remains of the interval beyond its
+    ratio.
     """
     left = LONGEST - np.minimum(np.asarray(relative), LONGEST)
     return float(np.mean(left / (LONGEST - 1.0)))

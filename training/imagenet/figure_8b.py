@@ -1,7 +1,7 @@
 """`python -m training.imagenet.figure_8b --runs=DIR --out=DIR`: Figure 8b.
 
-Draws the training loss against steps of the runs of `evaluate_imagenet` that
-lie in a folder, one panel a model. Writes `figure_8b.png` and `figure_8b.csv`;
+Draws training loss against steps for the runs of `evaluate_imagenet` in a
+folder, one panel for each model. Writes `figure_8b.png` and `figure_8b.csv`;
 the last line is JSON.
 """
 
@@ -31,27 +31,27 @@ STYLES = {
 
 
 class Finished(NamedTuple):
-    """A run that lies in a folder."""
+    """A run found in a folder."""
 
     settings: Settings
-    rows: list[dict]  # of its curve
-    figures: dict  # what it told at its end; empty for an interrupted run
+    rows: list[dict]  # lines of its curve
+    figures: dict  # its results; empty for an interrupted run
 
     @property
     def label(self) -> str:
-        """The optimizer, and a learning rate that is not its default."""
+        """The optimizer, with the learning rate if it is not the default."""
         rate = self.settings.learning_rate
         name = self.settings.optimizer
         return name if rate is None else f"{name} {rate:g}"
 
     @property
     def losses(self) -> np.ndarray:
-        """Losses of all lines."""
+        """Losses of all lines of the curve."""
         return np.array([float(row["loss"]) for row in self.rows])
 
     @property
     def last_loss(self) -> float:
-        """Median of the last lines."""
+        """Median loss of the last lines."""
         return float(np.median(self.losses[-WINDOW:]))
 
 
@@ -59,7 +59,7 @@ def find(folder: pathlib.Path) -> dict[str, list[Finished]]:
     """All runs by model, in the order of the tables.
 
     Raises:
-        ValueError: there are none.
+        ValueError: there are no runs.
     """
     found = {}
     for path in sorted(folder.glob("*/settings.json")):
@@ -89,7 +89,7 @@ def find(folder: pathlib.Path) -> dict[str, list[Finished]]:
 
 
 def plot(runs: dict[str, list[Finished]], path: pathlib.Path):
-    """Loss of each step, pale, and the median of the last ones."""
+    """Pale curves of each step's loss, and the median of the last steps."""
     matplotlib.use("Agg")
     from matplotlib import pyplot, ticker
 
@@ -104,7 +104,7 @@ def plot(runs: dict[str, list[Finished]], path: pathlib.Path):
             steps = [int(row["step"]) for row in run.rows]
             colour, style = STYLES[run.settings.optimizer].values()
             if run.settings.learning_rate is not None:
-                style = (0, (1, 1))  # Beside one at the default rate.
+                style = (0, (1, 1))  # Next to one at the default rate.
             panel.plot(steps, run.losses, color=colour, alpha=0.2, linewidth=1)
             panel.plot(
                 steps, _smooth(run.losses), color=colour, linestyle=style,
@@ -115,7 +115,7 @@ def plot(runs: dict[str, list[Finished]], path: pathlib.Path):
         panel.yaxis.set_major_formatter("{x:g}")
         panel.yaxis.set_minor_formatter(ticker.NullFormatter())
         panel.xaxis.set_major_locator(ticker.MaxNLocator(integer=True))
-        # What knowing nothing gives: all classes alike.
+        # The loss of a uniform prediction.
         panel.axhline(math.log(models.CLASSES), color="0.5", linewidth=0.8)
         panel.set_title(model)
         panel.grid(True, which="both", alpha=0.2)
@@ -130,7 +130,7 @@ def plot(runs: dict[str, list[Finished]], path: pathlib.Path):
 
 
 def _scale(runs: dict[str, list[Finished]]) -> str:
-    """How large the runs were: nothing smaller may look like the paper's."""
+    """The size of the runs, so that none is mistaken for one of the paper's."""
     every = [run.settings for own in runs.values() for run in own]
 
     def range_of(name):
@@ -145,13 +145,13 @@ def _scale(runs: dict[str, list[Finished]]) -> str:
 
 
 def _smooth(losses: np.ndarray) -> list:
-    """Median of the last lines (fewer at the start)."""
+    """Running median of the last lines (of fewer at the start)."""
     stops = range(1, len(losses) + 1)
     return [np.median(losses[max(k - WINDOW, 0) : k]) for k in stops]
 
 
 def write_csv(runs: dict[str, list[Finished]], path: pathlib.Path):
-    """Every line of every run."""
+    """Writes every line of every run."""
     with path.open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["model", "optimizer", "step", "seconds", "loss"])
@@ -165,7 +165,7 @@ def write_csv(runs: dict[str, list[Finished]], path: pathlib.Path):
 
 
 def figures(runs: dict[str, list[Finished]]) -> list[dict]:
-    """The numbers of the table, a record a run."""
+    """The numbers of the table, one record per run."""
     return [
         {
             "model": model,
@@ -184,7 +184,7 @@ def figures(runs: dict[str, list[Finished]]) -> list[dict]:
 
 
 def main(argv):
-    """Draws, writes and prints."""
+    """Draws, writes and prints the figure."""
     if len(argv) > 1:
         raise app.UsageError(f"Only flags are taken. Received: {argv[1:]}")
     try:

@@ -1,4 +1,4 @@
-"""What a run writes: curves as they grow, TensorBoard's events, checkpoints."""
+"""Files of a run: curves, events for TensorBoard, and checkpoints."""
 
 import csv
 import io
@@ -14,14 +14,14 @@ from training.common.files import write
 class Curve:
     """A CSV file with a line for every few steps.
 
-    Each line is on the disk before the next step, so an interrupted run leaves
-    a file that can be read. Where the run goes on, lines of steps that it will
-    take again are dropped.
+    Each line is written to disk before the next step, so an interrupted run
+    leaves a readable file. When the run continues, the lines of steps that
+    will be repeated are dropped.
 
     Args:
         path: path of the file.
-        columns: names; the first must be "step".
-        step: at which the run goes on: steps taken before.
+        columns: names of the columns; the first must be "step".
+        step: number of steps taken before, at which the run continues.
     """
 
     def __init__(self, path: pathlib.Path, columns: list[str], step: int):
@@ -37,7 +37,7 @@ class Curve:
         self._writer = csv.DictWriter(self._file, columns)
 
     def add(self, **values):
-        """One line."""
+        """Writes one line."""
         self._writer.writerow(
             {k: f"{v:.7g}" if isinstance(v, float) else v
              for k, v in values.items()}
@@ -50,29 +50,29 @@ class Curve:
 
 
 def read_curve(path: pathlib.Path) -> list[dict]:
-    """The whole lines of a curve, by column; none if there is no file."""
+    """The complete lines of a curve, by column; none if there is no file."""
     if not path.exists():
         return []
     with path.open(newline="") as file:
         rows = list(csv.DictReader(file))
-    # The machine may have stopped in the middle of the last one.
+    # The machine may have stopped while it wrote the last one.
     return [row for row in rows if None not in row.values()]
 
 
 class Checkpoints:
-    """All of a run's state, in checkpoints of TensorFlow.
+    """All of a run's state, in TensorFlow checkpoints.
 
-    The model's variables are saved as training leaves them (the attended point,
-    for the learned optimizer) and the optimizer's beside them, so going on is
-    exact. On several machines all must call the same methods, and read the
-    folder of the first.
+    The model's variables are saved as training leaves them (for the learned
+    optimizer, at the attended point), together with the optimizer's, so a run
+    continues exactly. On several machines all must call the same methods, and
+    read the folder of the first machine.
 
     Args:
         folder: folder of the checkpoints.
         strategy: strategy of the replicas.
         model: model of the run.
-        optimizer: built.
-        keep: number of the newest ones that stay.
+        optimizer: optimizer of the run, built.
+        keep: number of newest checkpoints that are kept.
     """
 
     def __init__(self, folder, strategy, model, optimizer, keep: int = 2):
@@ -86,7 +86,7 @@ class Checkpoints:
         self._scratch = None
         own = folder
         if not replicas.is_chief(strategy):
-            # All have to take part, and one may write the folder.
+            # All machines must take part, but only one may write to the folder.
             self._scratch = tempfile.TemporaryDirectory()
             own = self._scratch.name
         self._checkpoint, self._folder = checkpoint, str(folder)
@@ -95,7 +95,7 @@ class Checkpoints:
         )
 
     def restore(self) -> int:
-        """Goes to the newest checkpoint; returns the steps taken before it."""
+        """Restores the newest checkpoint; returns the steps taken before it."""
         newest = tf.train.latest_checkpoint(self._folder)
         if newest is not None:
             status = self._checkpoint.restore(newest)
@@ -103,11 +103,11 @@ class Checkpoints:
         return int(self.step)
 
     def save(self, step: int):
-        """Writes the checkpoint of a step."""
+        """Writes the checkpoint for a step."""
         self.step.assign(step)
         self._manager.save(checkpoint_number=step)
 
 
 def _variables(of) -> list:
-    """The variables of TensorFlow inside of those of Keras."""
+    """The TensorFlow variables inside Keras's variables."""
     return [getattr(v, "value", v) for v in of.variables]

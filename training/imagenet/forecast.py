@@ -1,4 +1,4 @@
-"""`--dry_run`: what a run will cost, before anything is trained."""
+"""`--dry_run`: what a run will cost, reported without any training."""
 
 import keras
 import numpy as np
@@ -9,10 +9,10 @@ from training.imagenet.settings import Settings
 
 
 def state_bytes(optimizer: keras.optimizers.Optimizer, parameters: int) -> int:
-    """Bytes of the state of one of Keras's optimizers, not built yet.
+    """Bytes of the state of a Keras optimizer that is not built yet.
 
-    They keep some numbers a parameter, so a tiny model tells. `optimizer` is
-    used up.
+    These optimizers keep a fixed number of values per parameter, so a tiny
+    model is enough. `optimizer` cannot be used afterwards.
     """
     probe = keras.Variable(np.zeros((1000,), "float32"))
     optimizer.build([probe])
@@ -29,14 +29,14 @@ def report(
     steps: int,
     replicas: int,
 ) -> str:
-    """Parameters, memory of the optimizer and time, for people to read.
+    """A readable report of parameters, optimizer memory and time.
 
     Args:
         settings: settings of the run.
-        model: its model.
-        optimizer: its optimizer, not built; used up.
+        model: model of the run.
+        optimizer: optimizer of the run, not built; it cannot be used again.
         steps: number of steps of the run.
-        replicas: that share a batch.
+        replicas: number of replicas that share a batch.
     """
     inner = getattr(optimizer, "inner_optimizer", optimizer)
     learned = isinstance(inner, HierarchicalRNN)

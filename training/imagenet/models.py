@@ -1,8 +1,8 @@
 """The architectures, from `keras.applications`, from scratch.
 
-They differ from their papers: there is no auxiliary head (Inception V3 was
-trained with one), no weight decay and no dropout before the classifier, and
-weights start as Keras has them.
+They differ from those of the papers: there is no auxiliary head (Inception V3
+was trained with one), no weight decay and no dropout before the classifier, and
+the initial weights are Keras's.
 """
 
 import functools
@@ -18,7 +18,7 @@ class Architecture(NamedTuple):
     """One of Keras's constructors."""
 
     make: Callable
-    smallest: int  # width and height of its pictures
+    smallest: int  # minimum width and height of its pictures
 
 
 MODELS = {
@@ -26,7 +26,7 @@ MODELS = {
     "resnet50v2": Architecture(keras.applications.ResNet50V2, 32),
     "resnet101v2": Architecture(keras.applications.ResNet101V2, 32),
     "resnet152v2": Architecture(keras.applications.ResNet152V2, 32),
-    # Not in the paper: 0.5 million parameters, to try everything else with.
+    # Not in the paper: 0.5 million parameters, for quick trials of the program.
     "mobilenet_quarter": Architecture(
         functools.partial(
             keras.applications.MobileNet, alpha=0.25, dropout=0.0
@@ -43,7 +43,7 @@ def make(
     precision: str = "float32",
     classes: int = CLASSES,
 ) -> keras.Model:
-    """A model of pictures in [-1, 1], [batch, size, size, 3], to logits.
+    """A model from pictures in [-1, 1], [batch, size, size, 3], to logits.
 
     Its weights are drawn by Keras's generators, so they follow
     `keras.utils.set_random_seed`.
@@ -51,14 +51,14 @@ def make(
     Args:
         name: name of the architecture.
         image_size: width and height of the pictures.
-        precision: Keras's name of a dtype policy.
+        precision: Keras's name for a dtype policy.
         classes: number of outputs.
 
     Raises:
         ValueError: see `check`.
     """
     check(name, image_size, precision)
-    # The constructors take no policy of their own.
+    # The constructors do not accept a policy.
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(precision)
     try:
@@ -73,10 +73,10 @@ def make(
 
 
 def check(name: str, image_size: int, precision: str):
-    """Whether there is such a model.
+    """Checks that there is such a model.
 
     Raises:
-        ValueError: another name or precision; pictures that are too small.
+        ValueError: an unknown name or precision, or too small pictures.
     """
     if name not in MODELS:
         raise ValueError(

@@ -1,4 +1,4 @@
-"""The optimizers by name, each with the settings it is known for."""
+"""The optimizers by name, each with its usual settings."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -12,7 +12,7 @@ from hrnn_opt.keras_optimizer import LEARNING_RATE
 class Choice(NamedTuple):
     """How an optimizer is made."""
 
-    make: Callable  # of learning rate and steps per epoch
+    make: Callable  # function of learning rate and steps per epoch
     learning_rate: float  # the default
 
 
@@ -24,8 +24,8 @@ def rmsprop_inception(learning_rate: float, steps_per_epoch: int):
     2.0": by the norm of the whole gradient, which is what the work cited there
     for it does (Pascanu et al. 2012).
 
-    Differs from the authors' published code: no momentum, which the paper does
-    not mention; the average of squares starts at 0, not 1; under several
+    It differs from the authors' published code: no momentum, which the paper
+    does not mention; the average of squares starts at 0, not 1; with several
     replicas Keras clips the gradient of each before they are summed.
     """
     rate = keras.optimizers.schedules.ExponentialDecay(
@@ -48,7 +48,7 @@ def _hrnn(learning_rate, steps_per_epoch):
 
 
 def _plain(make, **settings):
-    """An optimizer of Keras with a constant learning rate."""
+    """A Keras optimizer with a constant learning rate."""
     return lambda rate, steps_per_epoch: make(rate, **settings)
 
 
@@ -73,13 +73,13 @@ def make(
 
     Args:
         name: name of the optimizer.
-        steps_per_epoch: for those that have a schedule.
-        learning_rate: in place of the default; of "hrnn" the initial one.
-        scale_loss: whether gradients are of half precision (float16), and the
-            loss has to be scaled.
+        steps_per_epoch: number of steps in an epoch, for schedules.
+        learning_rate: replaces the default; for "hrnn", the initial rate.
+        scale_loss: whether gradients have half precision (float16), so that
+            the loss must be scaled.
 
     Raises:
-        ValueError: another name.
+        ValueError: an unknown name.
     """
     if name not in OPTIMIZERS:
         raise ValueError(

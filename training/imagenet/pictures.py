@@ -1,15 +1,15 @@
-"""From the bytes of a JPEG to the picture that a model sees.
+"""From the bytes of a JPEG to the picture that the model is given.
 
-For training as in Szegedy et al. 2015, "Going Deeper with Convolutions",
+Training pictures follow Szegedy et al. 2015, "Going Deeper with Convolutions",
 section 6: a crop of random size, shape and place, and a random flip. Colours
-are left as they are. Everything random follows from the seed given.
+are left unchanged. All randomness follows from the given seed.
 """
 
 import tensorflow as tf
 
-AREA = (0.08, 1.0)  # of the crop, relative to the picture
+AREA = (0.08, 1.0)  # area of the crop, relative to the picture
 ASPECT = (3 / 4, 4 / 3)  # width to height
-CENTRE = 0.875  # of the shorter side, for validation
+CENTRE = 0.875  # share of the shorter side, for validation
 
 
 def for_training(jpeg, size: int, seed):
@@ -23,7 +23,7 @@ def for_training(jpeg, size: int, seed):
     seeds = tf.random.split(seed, 2)
     begin, extent, _ = tf.image.stateless_sample_distorted_bounding_box(
         tf.image.extract_jpeg_shape(jpeg),
-        # No box is known: the whole picture.
+        # There is no bounding box: the whole picture.
         tf.zeros((1, 0, 4)),
         seeds[0],
         min_object_covered=0.0,
@@ -32,7 +32,7 @@ def for_training(jpeg, size: int, seed):
         max_attempts=100,
         use_image_if_no_bounding_boxes=True,
     )
-    # What lies outside of the crop is not decoded.
+    # Only the crop is decoded.
     window = tf.concat([begin[:2], extent[:2]], 0)
     picture = _resized(
         tf.image.decode_and_crop_jpeg(jpeg, window, channels=3), size

@@ -1,8 +1,8 @@
-"""In which order pictures come: a function of the seed and the step.
+"""The order of the pictures, as a function of the seed and the step.
 
-So a run that was interrupted goes on with the very pictures it would have seen,
-without keeping a position: the epoch's order is drawn again, what has been seen
-of it is read past without being decoded, and the crop of a picture follows from
+So an interrupted run continues with exactly the pictures it would have seen,
+without storing a position: the epoch's order is drawn again, the part that has
+been seen is skipped without decoding, and the crop of a picture follows from
 its number in the run.
 """
 
@@ -19,22 +19,22 @@ ENDLESS = 2**62
 def training_examples(
     records, size: int, seed: int, start: int = 0
 ) -> tf.data.Dataset:
-    """(picture, label), endless.
+    """Endless pairs (picture, label).
 
     Args:
-        records: `source.Records`, or what is called like it: a function of a
-            seed, with a `count`.
+        records: `source.Records`, or a function of a seed with the same
+            signature and a `count`.
         size: width and height of the pictures.
         seed: seed of order and crops.
-        start: examples that were seen before.
+        start: number of examples that were seen before.
     """
     epoch, seen = divmod(start, records.count)
     epochs = tf.data.Dataset.range(epoch, ENDLESS)
 
     @tf.autograph.experimental.do_not_convert
     def ordered(epoch):
-        # tf.data mixes the global seed into others (and fails if it is 0):
-        # inside of this function it is a constant.
+        # tf.data mixes the global seed into others (and fails if it is 0);
+        # inside this function it is a constant.
         tf.compat.v1.get_default_graph().seed = 1
         return records(_order(seed, epoch))
 
@@ -57,7 +57,7 @@ def _key(seed, purpose: int):
 
 
 def _order(seed, epoch):
-    """The seed of an epoch's order."""
+    """The seed for the order of an epoch."""
     key = tf.random.fold_in(_key(seed, 0), epoch)
     return tf.random.stateless_uniform(
         (), tf.cast(key, "int64"), 0, 2**62, "int64"
@@ -72,16 +72,16 @@ def training_batches(
     seed: int,
     step: int,
 ) -> Iterable:
-    """Endless batches for all replicas, from a step on.
+    """Endless batches for all replicas, starting at a step.
 
     Args:
         strategy: strategy of the replicas.
-        records: function of the number of machines and of this one among them
-            to its `source.Records`.
+        records: function of the number of machines and of this machine's
+            number that returns its `source.Records`.
         size: width and height of the pictures.
         batch_size: size of the global batch.
         seed: seed of order and crops.
-        step: steps taken before.
+        step: number of steps taken before.
 
     Raises:
         ValueError: the replicas cannot share a batch evenly.
@@ -92,7 +92,7 @@ def training_batches(
         return training_examples(
             records(machines, context.input_pipeline_id),
             size,
-            # Each machine has pictures, and crops, of its own.
+            # Each machine has its own pictures and crops.
             seed * machines + context.input_pipeline_id,
             step * batch_size // machines,
         )

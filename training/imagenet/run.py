@@ -1,4 +1,4 @@
-"""One training run: what happens between its first step and its last."""
+"""One training run, from its first step to its last."""
 
 import contextlib
 import math
@@ -18,12 +18,13 @@ COLUMNS = ["step", "seconds", "loss", "top1", "top5"]
 
 
 class Run:
-    """Trains from where the folder's newest checkpoint is.
+    """Trains from the newest checkpoint in the folder.
 
     Args:
         folder: folder of the run.
         loop: a `training.replicas.Loop`, with `objective.metrics`.
-        batches: function of the steps taken before to training batches.
+        batches: function from the number of steps taken before to training
+            batches.
         validation: validation batches, or None.
     """
 
@@ -47,7 +48,7 @@ class Run:
 
     @property
     def step_seconds(self) -> float:
-        """Median time of a step, without the first, which compiles."""
+        """Median time of a step, without the first one, which compiles."""
         return statistics.median(self._times[1:] or self._times or [math.nan])
 
     def train(
@@ -58,15 +59,17 @@ class Run:
         validate_every: int = 0,
         stop: Callable = lambda: False,
     ):
-        """Goes on until so many steps have been taken in all.
+        """Continues until this many steps have been taken in all.
 
         Args:
             steps: number of steps of the whole run.
-            log_every: steps to a line of the curve, with their mean loss.
-            save_every: steps to a checkpoint; one is written at the end, too.
-            validate_every: steps to a validation; 0 for none.
-            stop: asked after every line of the curve, on one machine only,
-                whether to end early.
+            log_every: number of steps per line of the curve, with their mean
+                loss.
+            save_every: number of steps between checkpoints; the end is saved,
+                too.
+            validate_every: number of steps between validations; 0 for none.
+            stop: function that is called after every line of the curve, on one
+                machine only, and returns whether to end early.
         """
         batches = iter(self._batches(self.step))
         with contextlib.ExitStack() as files:
@@ -93,7 +96,7 @@ class Run:
         return self._loop.evaluate(self._validation)
 
     def _writer(self, files: contextlib.ExitStack, steps: int) -> Callable:
-        """A function that shows and keeps what a few steps gave."""
+        """A function that shows and stores the results of a few steps."""
         curves = {}
         for name in ("train", "validation"):
             path = self._folder / f"{name}.csv"
@@ -136,4 +139,4 @@ def _passed(before: int, now: int, every: int) -> bool:
 
 
 def _nothing(*unused):
-    """Other machines write nothing."""
+    """The writer of the other machines, which writes nothing."""

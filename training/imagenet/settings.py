@@ -1,4 +1,4 @@
-"""What a run depends on: kept in its folder, and not to be changed later."""
+"""What a run depends on: stored in its folder, and not to be changed later."""
 
 import dataclasses
 import json
@@ -9,18 +9,18 @@ from training.common import files
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """Everything that the result of a run follows from, but its length."""
+    """Everything that determines the result of a run, except its length."""
 
     model: str
     optimizer: str
     learning_rate: float | None  # None is the optimizer's default
     image_size: int
-    batch_size: int  # of the global batch
+    batch_size: int  # size of the global batch
     precision: str
     seed: int
     shuffle_buffer: int
-    train_split: str  # in the words of tensorflow-datasets
-    examples: int  # in it
+    train_split: str  # as tensorflow-datasets names it
+    examples: int  # number of examples in the split
 
     @property
     def steps_per_epoch(self) -> int:
@@ -28,7 +28,7 @@ class Settings:
         return self.examples // self.batch_size
 
     def write(self, path: pathlib.Path):
-        """Into a JSON file."""
+        """Writes the settings to a JSON file."""
         text = json.dumps(dataclasses.asdict(self), indent=2)
         files.write(path, text + "\n")
 
@@ -37,7 +37,7 @@ class Settings:
         """The inverse of `write`.
 
         Raises:
-            ValueError: not such a file.
+            ValueError: the file is not one of settings.
         """
         try:
             return cls(**json.loads(path.read_text()))
@@ -47,13 +47,13 @@ class Settings:
             ) from error
 
     def check(self, path: pathlib.Path):
-        """Whether a run with these settings may go on in a folder.
+        """Checks that a run with these settings may continue in a folder.
 
         Args:
-            path: file of the settings that are stored there, if any are.
+            path: file of the settings that are stored there, if any.
 
         Raises:
-            ValueError: one of them differs.
+            ValueError: a setting differs.
         """
         if not path.exists():
             return

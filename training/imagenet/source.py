@@ -1,4 +1,4 @@
-"""The records of ImageNet: the builder of tensorflow-datasets, as it is."""
+"""The records of ImageNet, from tensorflow-datasets' unchanged builder."""
 
 import os
 import pathlib
@@ -11,7 +11,7 @@ TARS = ("ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar")
 
 
 def default_folder() -> str:
-    """Where tensorflow-datasets keeps its data."""
+    """The folder in which tensorflow-datasets keeps its data."""
     return os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
 
 
@@ -19,15 +19,15 @@ def find(data_dir: str | None = None):
     """The prepared `imagenet2012` of tensorflow-datasets.
 
     Args:
-        data_dir: its folder; None is tensorflow-datasets's own.
+        data_dir: its folder; None is the default of tensorflow-datasets.
 
     Raises:
-        FileNotFoundError: nothing is prepared there; says what has to lie
-            where and which command prepares it.
+        FileNotFoundError: nothing is prepared there; the message says which
+            files are needed where, and which command prepares them.
         ModuleNotFoundError: tensorflow-datasets is not installed.
     """
     folder = pathlib.Path(data_dir or default_folder()).expanduser()
-    # Looked for by hand: asking the builder may take minutes off the network.
+    # Looked up by hand: without a network the builder may take minutes.
     if not list(folder.glob(f"{NAME}/*/dataset_info.json")):
         raise FileNotFoundError(_what_to_do(folder))
     try:
@@ -57,7 +57,7 @@ def _what_to_do(folder: pathlib.Path) -> str:
 
 
 def count(builder, split: str) -> int:
-    """Records of a split.
+    """Number of records in a split.
 
     Raises:
         ValueError: there is no such split.
@@ -77,13 +77,13 @@ class Records:
     """One machine's records of a split.
 
     Args:
-        builder: prepared.
-        split: "train", "validation", or a part as "train[:1000]".
-        machines: among which the split is shared out, to each an equally long
-            run of records: none reads what belongs to another.
-        machine: number of this one.
-        buffer: records that are shuffled together in memory; files are
-            shuffled, too.
+        builder: builder of a prepared data set.
+        split: "train", "validation", or a part such as "train[:1000]".
+        machines: number of machines that share the split; each has an equally
+            long run of records and reads no others.
+        machine: number of this machine.
+        buffer: number of records that are shuffled together in memory; files
+            are shuffled, too.
 
     Raises:
         ValueError: there are fewer records than machines.
@@ -109,7 +109,7 @@ class Records:
             seed: an integer, or a tensor of one; None leaves them in order.
 
         Returns:
-            A data set of (bytes of a JPEG, label).
+            A data set of pairs (bytes of a JPEG, label).
         """
         import tensorflow_datasets as tfds
 
@@ -117,7 +117,7 @@ class Records:
         records = self._builder.as_dataset(
             split=self._split,
             shuffle_files=shuffled,
-            # The pipeline decodes no more than the crop.
+            # The pipeline decodes only the crop.
             decoders={"image": tfds.decode.SkipDecoding()},
             read_config=tfds.ReadConfig(
                 shuffle_seed=seed,

@@ -1,5 +1,5 @@
 """Experiments that were made once, to settle a question.
 
-They can be made again: README.md beside this file has the questions, commands
+They can be repeated: README.md beside this file lists the questions, commands
 and answers.
 """

@@ -1,7 +1,7 @@
-"""What old gradients do to learning: every one is applied k updates late.
+"""The effect of stale gradients on learning: each is applied k updates late.
 
-No simulation: meta-training for real, in one process, whose gradients are
-those at the meta-parameters of k updates ago.
+This is no simulation but meta-training in one process, with gradients taken at
+the meta-parameters of k updates ago.
 """
 
 import collections
@@ -24,7 +24,7 @@ RATES = (1e-3, 1e-4)
 
 
 class Delayed(Run):
-    """A run whose gradients are late.
+    """A run with stale gradients.
 
     Args:
         delay: k, in updates.
@@ -36,13 +36,13 @@ class Delayed(Run):
         self._vectors = collections.deque(maxlen=delay + 1)
 
     def read(self) -> np.ndarray:
-        """The meta-parameters of k updates ago, or the first ones."""
+        """The meta-parameters of k updates ago, or the initial ones."""
         self._vectors.append(self.state.vector)
         return self._vectors[0]
 
 
 def rows() -> tuple:
-    """The three rows, alike in weight."""
+    """The three rows, with equal weights."""
     return tuple(
         row._replace(weight=1 / len(ROWS))
         for row in problems.meta_training_set("paper")
@@ -51,7 +51,7 @@ def rows() -> tuple:
 
 
 def settings(seed: int, rate: float) -> MetaConfig:
-    """Small ones, so that runs are quick; the meta-rate does not fall."""
+    """Small settings, for quick runs; the meta-rate does not decay."""
     return MetaConfig(
         seed=seed, work=160, mean_steps=50.0, first_mean_unrolls=4.0,
         mean_unrolls=4.0, meta_rate=rate, meta_rate_end=rate,
@@ -76,7 +76,7 @@ def learn(iterations: int, seed: int = 0) -> dict:
 
 
 def smooth(losses: np.ndarray, width: int = 100) -> np.ndarray:
-    """Means over windows."""
+    """Means over windows of `width`."""
     return losses[: len(losses) // width * width].reshape(-1, width).mean(1)
 
 

@@ -1,9 +1,10 @@
 """Learning curves: a worker's whole meta-iterations beside one machine's pool.
 
-A worker unrolls the instances it has drawn to their end, one machine goes on
-with a pool of instances of all ages. The meta-steps are the same, their order
-is not. The worker's part is done in this process: `tests/test_cluster_programs`
-shows that a worker process does the same, line by line.
+A worker unrolls the instances it has drawn to their end; one machine continues
+with a pool of instances of all ages. The meta-steps are the same, but in
+another order. The worker's part is done in this process:
+`tests/test_cluster_programs` shows that a worker process does the same, line by
+line.
 """
 
 import csv
@@ -22,13 +23,13 @@ from training.runs.local import Run
 RATE = 1e-3
 SEEDS = 3
 POINTS = 6
-"""Points of a curve, besides the first."""
+"""Number of points of a curve, besides the first."""
 
 ONE_MACHINE, ONE_WORKER = "one machine", "one worker"
 
 
 def _of_one_machine(config, wanted):
-    """The meta-parameters after `wanted` updates each."""
+    """The meta-parameters after each number of updates in `wanted`."""
     run, found = Run(Hierarchical(), delays.rows(), config), []
     list(run.compile())
     while len(found) < len(wanted):
@@ -39,7 +40,7 @@ def _of_one_machine(config, wanted):
 
 
 def _of_one_worker(config, wanted):
-    """The same of whole meta-iterations, one after another."""
+    """The same for whole meta-iterations, one after another."""
     run = AsynchronousRun(Hierarchical(), delays.rows(), config)
     list(run.compile())
     found = [(0, run.state.vector)]
@@ -55,7 +56,7 @@ def _of_one_worker(config, wanted):
 
 
 def learn(updates: int) -> dict:
-    """(kind, seed) to an array of updates and held-out log losses, [K, 2].
+    """Maps (kind, seed) to updates and held-out log losses, [K, 2].
 
     The log loss is the mean over the rows of the medians of 8 held-out
     instances after 200 steps.

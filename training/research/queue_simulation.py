@@ -1,4 +1,4 @@
-"""Many workers and one parameter server, as a simulation of events."""
+"""A discrete-event simulation of many workers and one parameter server."""
 
 import heapq
 import math
@@ -7,20 +7,20 @@ from typing import NamedTuple
 import numpy as np
 
 FULL = 0.7
-"""Share of its time that a server may be busy: beyond, queues grow fast."""
+"""Highest share of its time that a server may be busy; queues grow beyond."""
 
 
 class Load(NamedTuple):
-    """What so many workers do."""
+    """The load that a number of workers causes."""
 
     workers: int
     updates_per_s: float
-    megabytes_per_s: float  # read and written, of meta-parameters
+    megabytes_per_s: float  # meta-parameters read and written
     staleness_mean: float
     staleness_max: int
     waiting: float  # share of the workers' time
     busy: float  # share of the server's time
-    servers: int  # that share the numbers so that each has time left
+    servers: int  # servers that must share the meta-parameters
 
 
 def simulate(
@@ -31,19 +31,21 @@ def simulate(
     updates: int = 20_000,
     seed: int = 0,
 ) -> Load:
-    """Workers that read, compute, and queue at the server to write.
+    """Simulates workers that read, compute, and queue at the server to write.
 
     Args:
-        workers: how many.
+        workers: number of workers.
         unroll_s: computing times to draw from.
-        update_s: that the server needs for one update.
-        numbers: meta-parameters, of 4 bytes; each update reads and writes all.
-        updates: to simulate; the first half is the start, and not counted.
+        update_s: time that the server needs for one update.
+        numbers: number of meta-parameters, of 4 bytes; each update reads and
+            writes all.
+        updates: number of updates to simulate; the first half is a warm-up and
+            not counted.
         seed: seed of the draws.
     """
     random = np.random.default_rng(seed)
     times = random.choice(unroll_s, workers + updates)
-    # Heap of (time that the unroll is done, updates when it was begun).
+    # Heap of (time at which the unroll is done, updates when it began).
     events = [
         (random.uniform(0.0, times[k]), 0, times[k]) for k in range(workers)
     ]
