@@ -25,51 +25,64 @@ from training.evaluation import candidates, corpus, networks, practice
 WEIGHTS = flags.DEFINE_string(
     "weights",
     "pretrained",
-    "Name in the package, path of a weights file, or of a checkpoint of a run.",
+    "Name of weights in the package, or path of a weights file or of a run's "
+    "checkpoint.",
 )
 ENSEMBLE = flags.DEFINE_enum(
-    "ensemble", "paper", problems.set_names(), "`corpus`: the set."
+    "ensemble",
+    "paper",
+    problems.set_names(),
+    "`corpus`: set of problems to evaluate on.",
 )
 STEPS = flags.DEFINE_multi_integer(
     "steps",
     None,
-    "`corpus`: of each run (default 1000). `networks`: when the loss is taken, "
-    "may be repeated (default 500, 2000, 10000). `practice`: of each run, a "
-    "multiple of 50 (default 1500).",
+    "`corpus`: steps of each run (default 1000). `networks`: step after which "
+    "the loss is taken; may be repeated (default 500, 2000, 10000). "
+    "`practice`: steps of each run, a multiple of 50 (default 1500).",
 )
 INSTANCES = flags.DEFINE_integer(
-    "instances", 32, "`corpus`: held-out instances of a row.", lower_bound=1
+    "instances",
+    32,
+    "`corpus`: number of held-out instances of each row.",
+    lower_bound=1,
 )
 SEEDS = flags.DEFINE_integer(
     "seeds",
     None,
-    "Runs of each network (`networks`, default 3) or task (`practice`, 2).",
+    "Runs of each network (`networks`, default 3) or task (`practice`, "
+    "default 2).",
     lower_bound=1,
 )
-ONLY = flags.DEFINE_string("only", None, "Only rows or networks named so.")
+ONLY = flags.DEFINE_string(
+    "only",
+    None,
+    "`corpus`, `networks`: only rows or networks whose names contain this.",
+)
 STATE_DTYPE = flags.DEFINE_enum(
     "state_dtype",
     "float32",
     STATE_DTYPES,
-    "`networks`: what the learned optimizer keeps its state in.",
+    "`networks`: data type of the learned optimizer's state.",
 )
 RESULTS = flags.DEFINE_string(
     "results",
     None,
-    "A CSV file that finished runs are added to and taken from. `corpus`: not "
-    "after a change of the problems.",
+    "CSV file to which finished runs are added and from which they are "
+    "reused. `corpus`: do not reuse it after the problems have changed.",
 )
 BEST = flags.DEFINE_bool(
     "best", True, "`networks`: also find Adam's best learning rate."
 )
 TASKS = flags.DEFINE_list(
-    "tasks", None, "`practice`: only these, separated by commas."
+    "tasks", None, "`practice`: names of the tasks to run, separated by commas."
 )
 HALF = flags.DEFINE_enum(
     "half",
     None,
     practice.HALVES,
-    "`practice`: only tasks for decisions, or only those for a final table.",
+    "`practice`: only the tasks for decisions, or only those for the final "
+    "table.",
 )
 QUICK = flags.DEFINE_bool(
     "quick", False, "`practice`: only eight of the tasks for decisions."
@@ -77,28 +90,29 @@ QUICK = flags.DEFINE_bool(
 LEARNING_RATES = flags.DEFINE_list(
     "learning_rates",
     None,
-    "`practice`: first step lengths of the learned optimizer, separated by "
+    "`practice`: initial step lengths of the learned optimizer, separated by "
     "commas (default: the constructor's).",
 )
 RIVALS = flags.DEFINE_string(
     "rivals",
     None,
-    "`practice`: CSV file of the rivals' finished runs (default: the "
+    "`practice`: CSV file with the rivals' finished runs (default: the "
     "package's own).",
 )
 REFERENCES = flags.DEFINE_bool(
     "references",
     False,
-    "`practice`: also run the rivals besides Adam that are not finished.",
+    "`practice`: also run the rivals other than Adam whose runs are not "
+    "finished.",
 )
 OUT = flags.DEFINE_string(
-    "out", "runs/practice", "`practice`: folder of the picture and the scores."
+    "out", "runs/practice", "`practice`: folder for the picture and the scores."
 )
 DRAW_STEPS = flags.DEFINE_list(
     "draw_steps",
     (),
-    "`practice`: instead of scores, pictures of every tensor's step lengths "
-    "on these tasks, beside the best Adam's.",
+    "`practice`: instead of computing scores, draw every tensor's step "
+    "lengths on these tasks, beside those of the best Adam.",
 )
 
 

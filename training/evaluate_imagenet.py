@@ -39,50 +39,59 @@ OPTIMIZER = flags.DEFINE_enum(
     "optimizer", "hrnn", list(optimizers.OPTIMIZERS), "Optimizer."
 )
 LEARNING_RATE = flags.DEFINE_float(
-    "learning_rate", None, "In place of the optimizer's default.",
+    "learning_rate", None, "Learning rate; default: the optimizer's own.",
     lower_bound=0.0,
 )  # fmt: skip
 DATA_DIR = flags.DEFINE_string(
-    "data_dir", None, "Folder of tensorflow-datasets (default: $TFDS_DATA_DIR, "
-    "or its own).",
+    "data_dir", None,
+    "Data folder of tensorflow-datasets (default: $TFDS_DATA_DIR, or else the "
+    "library's own).",
 )  # fmt: skip
 OUT = flags.DEFINE_string("out", None, "Folder of the run.")
 STEPS = flags.DEFINE_integer(
-    "steps", 100, "Steps of the whole run.", lower_bound=1
+    "steps", 100, "Total number of steps of the run.", lower_bound=1
 )
 IMAGE_SIZE = flags.DEFINE_integer(
     "image_size", 299, "Width and height of the pictures."
 )
 BATCH_SIZE = flags.DEFINE_integer(
-    "batch_size", 32, "Size over all replicas.", lower_bound=1
+    "batch_size", 32, "Global batch size, over all replicas.", lower_bound=1
 )
 PRECISION = flags.DEFINE_enum(
     "precision", "float32", models.PRECISIONS, "Precision of the model."
 )
 STRATEGY = flags.DEFINE_enum(
-    "strategy", "auto", replicas.STRATEGIES, "Devices; see `training.replicas`."
+    "strategy",
+    "auto",
+    replicas.STRATEGIES,
+    "Distribution over devices; see `training.replicas`.",
 )
 SEED = flags.DEFINE_integer(
     "seed", 0, "Seed of the weights, the order of the pictures and the crops.",
     lower_bound=0, upper_bound=2**31,
 )  # fmt: skip
 TRAIN_SPLIT = flags.DEFINE_string(
-    "train_split", "train", "Pictures to train on: all, or as 'train[:64]'."
+    "train_split",
+    "train",
+    "Pictures to train on: 'train' for all, or a part, as in 'train[:64]'.",
 )
 BUFFER = flags.DEFINE_integer(
-    "shuffle_buffer", 4096, "Pictures shuffled together.", lower_bound=1
+    "shuffle_buffer",
+    4096,
+    "Size of the shuffle buffer, in pictures.",
+    lower_bound=1,
 )
 LOG_EVERY = flags.DEFINE_integer(
-    "log_every", 1, "Steps to a line of the curve.", lower_bound=1
+    "log_every", 1, "Steps per line of the curve.", lower_bound=1
 )
 SAVE_EVERY = flags.DEFINE_integer(
-    "save_every", 1000, "Steps to a checkpoint.", lower_bound=1
+    "save_every", 1000, "Steps between checkpoints.", lower_bound=1
 )
 VALIDATE_EVERY = flags.DEFINE_integer(
-    "validate_every", 0, "Steps to a validation; 0 for none.", lower_bound=0
+    "validate_every", 0, "Steps between validations; 0 for none.", lower_bound=0
 )
 DRY_RUN = flags.DEFINE_bool(
-    "dry_run", False, "Tell parameters, memory and time; train nothing."
+    "dry_run", False, "Only report parameters, memory and time; train nothing."
 )
 
 

@@ -16,10 +16,13 @@ from training.common import checkpoints
 from training.evaluation import length_unit
 
 WEIGHTS = flags.DEFINE_string(
-    "weights", None, "A checkpoint of a run.", required=True
+    "weights", None, "Checkpoint of a run.", required=True
 )
 OUT = flags.DEFINE_string(
-    "out", None, "The checkpoint with the unit; default: it is only printed."
+    "out",
+    None,
+    "File for the checkpoint with the length unit; default: only print the "
+    "unit.",
 )
 
 

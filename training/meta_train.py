@@ -26,61 +26,69 @@ from training.runs.folder import RunFolder
 
 TRAIN_DIR = flags.DEFINE_string("train_dir", None, "Folder of the run.")
 MAX_SECONDS = flags.DEFINE_float(
-    "max_seconds", None, "Stop after so long, counted from the first update."
+    "max_seconds",
+    None,
+    "Stop after this many seconds, counted from the first update.",
 )
 MAX_ITERATIONS = flags.DEFINE_integer(
     "max_iterations", None, "Stop at this meta-iteration."
 )
 SAVE_SECONDS = flags.DEFINE_float(
-    "save_seconds", 300.0, "Time between checkpoints."
+    "save_seconds", 300.0, "Seconds between checkpoints."
 )
 EVALUATE_SECONDS = flags.DEFINE_float(
-    "evaluate_seconds", 900.0, "Time between held-out evaluations; 0: none."
+    "evaluate_seconds", 900.0, "Seconds between held-out evaluations; 0: none."
 )
-KEEP = flags.DEFINE_integer("keep", 2, "Newest checkpoints kept.")
+KEEP = flags.DEFINE_integer("keep", 2, "Number of newest checkpoints to keep.")
 ROWS = flags.DEFINE_list(
-    "rows", None, "Only these rows of the set, by name; default: all."
+    "rows", None, "Names of the rows of the set to train on; default: all."
 )
 START = flags.DEFINE_string(
-    "start", None, "A checkpoint of another run to start a new run from."
+    "start", None, "Checkpoint of another run from which to start a new run."
 )
 STRATEGY = flags.DEFINE_enum(
     "strategy",
     "local",
     ["local", "parameter_server"],
-    "One machine, or a cluster whose processes all run this program.",
+    "Whether to train on one machine (local), or in a cluster whose processes "
+    "all run this program (parameter_server).",
 )
 LOCAL_WORKERS = flags.DEFINE_integer(
     "local_workers",
     0,
-    "Start a cluster of so many workers on this machine.",
+    "Start a cluster with this many workers on this machine; 0: none.",
     lower_bound=0,
 )
 CLUSTER_SPEC = flags.DEFINE_string(
     "cluster_spec",
     None,
-    "JSON of the jobs chief, ps and worker to lists of addresses, or a file "
-    "of it; else TF_CONFIG, else Slurm's environment.",
+    "JSON object that maps the jobs chief, ps and worker to lists of "
+    "addresses, or a file that contains it; default: TF_CONFIG, or else "
+    "Slurm's environment.",
 )
 JOB_NAME = flags.DEFINE_string(
     "job_name", None, "Job of this process: chief, ps or worker."
 )
 TASK_INDEX = flags.DEFINE_integer(
-    "task_index", 0, "Number of this process in its job.", lower_bound=0
+    "task_index", 0, "Index of this process in its job.", lower_bound=0
 )
 PATIENCE = flags.DEFINE_float(
     "patience",
     45.0,
-    "Seconds until a server of the cluster that is missing is an error.",
+    "Seconds to wait for missing servers of the cluster before this is an "
+    "error.",
     lower_bound=0.0,
 )
 MAX_STALENESS = flags.DEFINE_integer(
     "max_staleness",
     None,
-    "Drop updates that are older, counted in updates; default: none.",
+    "Drop updates whose staleness, counted in updates, exceeds this; default: "
+    "drop none.",
     lower_bound=0,
 )
-CORES = flags.DEFINE_integer("cores", 1, "To use; 0 uses all.", lower_bound=0)
+CORES = flags.DEFINE_integer(
+    "cores", 1, "Number of cores to use; 0 uses all.", lower_bound=0
+)
 
 
 def define_settings():
@@ -99,7 +107,7 @@ def define_settings():
 def refuse_old_names():
     """Makes flags of earlier versions errors that name the present ones."""
     for old, new in old_names.SETTINGS.items():
-        flags.DEFINE_string(old, None, f"Is --{new} now.")
+        flags.DEFINE_string(old, None, f"Renamed to --{new}.")
         flags.register_validator(
             old, lambda value: value is None, f"Use --{new} instead of --{old}."
         )

@@ -24,15 +24,15 @@ TRAIN_DIR = flags.DEFINE_string("train_dir", None, "Folder of the run.")
 NAME = flags.DEFINE_string("name", None, "Name of the weights.")
 OUT = flags.DEFINE_string("out", None, "Folder for the files.")
 RUN_OUT = flags.DEFINE_string(
-    "run_out", None, "Folder for the small checkpoint; default: as --out."
+    "run_out", None, "Folder for the small checkpoint; default: that of --out."
 )
 EVALUATION = flags.DEFINE_multi_string(
     "evaluation",
     [],
-    "Text files with what `python -m training.evaluate` printed.",
+    "Text files with the output of `python -m training.evaluate`.",
 )
 NOTES = flags.DEFINE_multi_string(
-    "notes", [], "Markdown files that the card ends with."
+    "notes", [], "Markdown files to append to the card."
 )
 
 

@@ -28,7 +28,9 @@ OUT = flags.DEFINE_string("out", None, "Folder for the results.")
 EPOCHS = flags.DEFINE_integer(
     "epochs", 30, "Epochs of each run.", lower_bound=1
 )
-SEEDS = flags.DEFINE_integer("seeds", 3, "Runs of each.", lower_bound=1)
+SEEDS = flags.DEFINE_integer(
+    "seeds", 3, "Runs of each optimizer.", lower_bound=1
+)
 BATCH = flags.DEFINE_integer("batch", 64, "Minibatch size.", lower_bound=1)
 
 # The rivals' rates are those of the paper (section 5.1), not tuned here.

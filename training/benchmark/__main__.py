@@ -21,7 +21,7 @@ from absl import app, flags
 
 # Only for `update`.
 PARAMS = flags.DEFINE_integer(
-    "params", 1_000_000, "Parameters, in one tensor.", lower_bound=1
+    "params", 1_000_000, "Number of parameters, in one tensor.", lower_bound=1
 )
 MODEL = flags.DEFINE_string(
     "model",
@@ -30,51 +30,55 @@ MODEL = flags.DEFINE_string(
     "ResNet50V2.",
 )
 SCALING = flags.DEFINE_bool(
-    "scaling", True, "Also print time and bytes against parameters, tensors "
-    "and units.",
+    "scaling", True,
+    "Also print time and bytes against the numbers of parameters, tensors and "
+    "units.",
 )  # fmt: skip
 
 # For `problems`; `meta` uses the last one, too.
 INSTANCES = flags.DEFINE_integer(
-    "instances", 64, "Instances of each problem.", lower_bound=1
+    "instances", 64, "Number of instances of each problem.", lower_bound=1
 )
 ONLY = flags.DEFINE_string(
     "only",
     None,
-    "Measure only problems, rows or models with this in their name; of "
-    "`asynchronous`, only scaling, ceiling, late or curve.",
+    "Measure only problems, rows or models whose names contain this; "
+    "`asynchronous`: one of its parts: scaling, ceiling, late or curve.",
 )
 # For `trials`.
 TRIALS = flags.DEFINE_integer(
-    "trials", 40, "Models of each kind and optimizer.", lower_bound=5
+    "trials", 40, "Number of models of each kind and optimizer.", lower_bound=5
 )
 # For `asynchronous`.
 OUT = flags.DEFINE_string(
-    "out", "runs/asynchronous", "Folder of runs and pictures."
+    "out", "runs/asynchronous", "Folder for runs and pictures."
 )
 ITERATIONS = flags.DEFINE_integer(
-    "iterations", 4000, "Length of each run that learns.", lower_bound=400
+    "iterations",
+    4000,
+    "Meta-iterations of each run that measures learning.",
+    lower_bound=400,
 )
 # For all suites.
 SECONDS = flags.DEFINE_float(
     "seconds",
     4.0,
-    "Measuring time of each figure of `update` and `meta`; those of "
-    "`problems`, a hundred, take a twentieth of it, programs of "
-    "`asynchronous` 25 times as long.",
+    "Seconds of measurement for each figure of `update` and `meta`. Each of "
+    "the hundred figures of `problems` takes a twentieth of this, each "
+    "program of `asynchronous` 25 times as long.",
     lower_bound=0.1,
 )
 ENSEMBLE = flags.DEFINE_enum(
     "ensemble",
     "paper",
     ["paper", "wide"],
-    "Set that `meta`, `compiling` and `asynchronous` measure.",
+    "Set of problems that `meta`, `compiling` and `asynchronous` measure.",
 )
 THREADS = flags.DEFINE_integer(
     "threads",
     None,
-    "Cores to use; 0 uses all. Default: 1, but all for `asynchronous`, whose "
-    "processes share them, and for `compiling`.",
+    "Number of cores to use; 0 uses all. Default: 1, but all for `compiling` "
+    "and for `asynchronous`, whose processes share them.",
     lower_bound=0,
 )
 

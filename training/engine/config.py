@@ -24,34 +24,38 @@ class MetaConfig:
     """
 
     ensemble: str = _setting("paper", "Set of problems: paper or wide.")
-    seed: int = _setting(0, "Seed of everything random.")
+    seed: int = _setting(0, "Seed of all random numbers.")
     param_units: int = _setting(
-        10, "Hidden size of the Parameter RNN: most of what a parameter costs."
+        10,
+        "Hidden size of the Parameter RNN, which accounts for most of the "
+        "cost per parameter.",
     )
     tensor_units: int = _setting(20, "Hidden size of the Tensor RNN.")
     global_units: int = _setting(20, "Hidden size of the Global RNN.")
     attention: bool = _setting(
         True,
-        "Gradients are taken at an attended point beside the parameters "
-        "(section 3.2.1), rather than at the parameters.",
+        "Whether gradients are taken at an attended point beside the "
+        "parameters (section 3.2.1) rather than at the parameters.",
     )
     negligible: float = _setting(
         0.0,
-        "Gradients below this share of the largest of their tensor count as "
-        "none: where a problem is solved the rule stands still. Not in the "
+        "Gradients below this share of the largest in their tensor count as "
+        "zero, so that the rule stands still on solved problems. Not in the "
         "paper.",
     )
     length_unit: float = _setting(
         1.0,
-        "Step lengths are multiples of this share of the learning rate; see "
+        "Unit of step lengths, as a share of the learning rate; see "
         "`training.evaluation.length_unit`. The paper's is 1.",
     )
     work: int = _setting(
         640,
-        "Parameters that are trained side by side: a family of N parameters "
+        "Number of parameters trained side by side: a family of N parameters "
         "has about work / N instances.",
     )
-    segment: int = _setting(50, "Steps that are compiled as one piece.")
+    segment: int = _setting(
+        50, "Number of steps that are compiled as one segment."
+    )
     mean_steps: float = _setting(
         200.0,
         "An unroll has segment + Exp(mean_steps) steps (section 4.4), in whole "
@@ -59,35 +63,39 @@ class MetaConfig:
     )
     mean_between: float = _setting(
         0.0,
-        "Exp(mean_between) steps follow every unroll without derivatives, "
-        "in whole segments: problems grow old at a fifth of the cost. Not in "
-        "the paper.",
+        "After every unroll, Exp(mean_between) steps follow without "
+        "derivatives, in whole segments: trajectories become longer, at a "
+        "fifth of the cost per step. Not in the paper.",
     )
     mean_unrolls: float = _setting(
         50.0, "A problem has 1 + Exp(mean_unrolls) unrolls (section 4.4)."
     )
     heavy_tailed: bool = _setting(
         True,
-        "Whether these numbers are exponentially distributed (section 4.4) "
-        "rather than always the mean.",
+        "Whether the numbers of steps and unrolls are exponentially "
+        "distributed (section 4.4) rather than always equal to their means.",
     )
     first_mean_unrolls: float = _setting(
         10.0, "Mean number of unrolls at the start of the run."
     )
     curriculum: int = _setting(
         10_000,
-        "Meta-iterations over which the mean number of unrolls grows, evenly "
-        "in its logarithm.",
+        "Meta-iterations over which the mean number of unrolls grows "
+        "exponentially to `mean_unrolls`.",
     )
     lowest_rate: float = _setting(
-        1e-6, "Initial learning rates are log-uniform from here (3.2.4)."
+        1e-6,
+        "Lower bound of the initial learning rates, whose distribution is "
+        "log-uniform (section 3.2.4).",
     )
-    highest_rate: float = _setting(1e-2, "The highest of them.")
+    highest_rate: float = _setting(
+        1e-2, "Upper bound of the initial learning rates."
+    )
     epsilon: float = _setting(
         1e-10,
-        "Epsilon of Equation 14: nothing is gained by losses far below. The "
-        "smaller it is, the more a short time near 0 outweighs losses that "
-        "come back.",
+        "Epsilon of Equation 14: reducing a loss far below it gains nothing. "
+        "The smaller it is, the more a short time near 0 outweighs a later "
+        "rise of the loss.",
     )
     second_derivatives: bool = _setting(
         True, "Differentiate through the problems' gradients (section 4.3)."
@@ -97,50 +105,58 @@ class MetaConfig:
     )
     clip_step: float = _setting(
         1.0,
-        "Largest sensitivity of an instance's average log loss to a step, at "
-        "every step back (training.engine.sensitivity); 0 does not clip.",
+        "Largest sensitivity of an instance's average log loss to a step, "
+        "applied at every step of the backward pass "
+        "(training.engine.sensitivity); 0 disables clipping.",
     )
     horizon_discount: float = _setting(
         0.0,
-        "Share of an unroll over which the weight of its steps' own "
-        "derivatives falls to 0 at the end: of what the last ones do, the "
-        "unroll sees too little. 0 weighs all alike. Not in the paper.",
+        "Share of an unroll, at its end, over which the weights of the steps' "
+        "own derivatives fall to 0: most consequences of the last steps lie "
+        "beyond the unroll (short-horizon bias). 0 weights all steps alike. "
+        "Not in the paper.",
     )
     step_length_perturbation: float = _setting(
         0.0,
-        "Share of unrolls of an instance that begin with all step lengths "
-        "multiplied by exp(uniform(-6, 1)): a rule that only knows a course "
-        "by heart does not find back. Not in the paper.",
+        "Share of an instance's unrolls that begin with all step lengths "
+        "multiplied by exp(uniform(-6, 1)), so that the rule learns to "
+        "recover from unsuitable step lengths instead of memorizing a "
+        "schedule. Not in the paper.",
     )
     vanishing_step_penalty: float = _setting(
         0.0,
-        "Weight of a penalty on log step lengths below -6 in the objective, "
-        "as long as the loss is not close to 0 (1e-4): steps that died have "
-        "no other derivative. Not in the paper.",
+        "Weight in the objective of a penalty on log step lengths below -6, "
+        "applied while the loss is not close to 0 (1e-4): no other derivative "
+        "makes steps grow again once they have vanished. Not in the paper.",
     )
     long_step_penalty: float = _setting(
         0.0,
-        "Weight of a penalty on half the squares of log step lengths above -3 "
-        "in the objective, averaged in each tensor and over tensors, once the "
-        "loss is close to 0 (1e-6): steps that grow there bring losses back "
-        "much later. Not in the paper.",
+        "Weight in the objective of a penalty on log step lengths above -3: "
+        "half the squared excess, averaged in each tensor and then over "
+        "tensors, applied once the loss is close to 0 (1e-6). Steps that grow "
+        "there make the loss rise again much later. Not in the paper.",
     )
     clip: float = _setting(
-        1.0, "Largest norm of a meta-gradient; 0 does not clip."
+        1.0, "Largest norm of a meta-gradient; 0 disables clipping."
     )
     meta_optimizer: str = _setting(
-        "adam", "rmsprop (the paper's) or adam, on the meta-parameters."
+        "adam",
+        "Optimizer of the meta-parameters: rmsprop (the paper's) or adam.",
     )
     meta_rate: float = _setting(
         5e-4,
-        "Its learning rate. The paper's 1e-6 is for rmsprop, 1,000 workers and "
-        "40 million meta-iterations.",
+        "Initial learning rate of the meta-optimizer. The paper's 1e-6 is for "
+        "rmsprop, 1,000 workers and 40 million meta-iterations.",
     )
     meta_rate_end: float = _setting(
-        1e-4, "It falls to this over `meta_rate_decay` meta-iterations."
+        1e-4,
+        "Final learning rate of the meta-optimizer, reached after "
+        "`meta_rate_decay` meta-iterations.",
     )
     meta_rate_decay: int = _setting(
-        100_000, "Meta-iterations until then, evenly in its logarithm."
+        100_000,
+        "Meta-iterations over which the meta-optimizer's learning rate decays "
+        "exponentially to `meta_rate_end`.",
     )
     averaging: float = _setting(
         0.999, "Decay of the running average of the meta-parameters."

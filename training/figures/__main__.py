@@ -28,15 +28,20 @@ OUT = flags.DEFINE_string("out", "runs/figures", "Folder for the results.")
 WEIGHTS = flags.DEFINE_string(
     "weights",
     "pretrained",
-    "Name in the package, path of a weights file, or of a checkpoint of a run.",
+    "Name of weights in the package, or path of a weights file or of a run's "
+    "checkpoint.",
 )
 STEPS = flags.DEFINE_integer(
     "steps",
     None,
-    "Steps of each run; 2: problems; 7: repeats. Default: the figure's.",
+    "Steps of each run; figure 2: number of problems; figure 7: number of "
+    "repeats. Default: the figure's own.",
 )
 SEEDS = flags.DEFINE_integer(
-    "seeds", None, "Runs of each; 4, 5: instances. Default: the figure's."
+    "seeds",
+    None,
+    "Runs of each optimizer; figures 4, 5: number of instances. Default: the "
+    "figure's own.",
 )
 BATCH = flags.DEFINE_integer("batch", 64, "Size of the minibatches.")
 PICTURES = flags.DEFINE_integer(
@@ -45,13 +50,14 @@ PICTURES = flags.DEFINE_integer(
 DATA_DIR = flags.DEFINE_string(
     "data_dir",
     None,
-    "Where tensorflow-datasets keeps its data; default: its own.",
+    "Folder in which tensorflow-datasets keeps its data; default: the "
+    "library's own.",
 )
 BUDGET = flags.DEFINE_float(
-    "budget", None, "3, 6: seconds of meta-training of each optimizer."
+    "budget", None, "Figures 3, 6: seconds of meta-training of each optimizer."
 )
 ONLY = flags.DEFINE_list(
-    "only", [], "Only tasks, rows or variants with one of these in their name."
+    "only", [], "Only tasks, rows or variants whose names contain one of these."
 )
 
 

@@ -136,7 +136,7 @@ def main(argv):
 
 def run():
     """Runs the command; defining flags here keeps imports free of them."""
-    flags.DEFINE_string("out", "runs/figures", "Where the figures lie.")
+    flags.DEFINE_string("out", "runs/figures", "Folder of the figures.")
     flags.DEFINE_string("root", str(ROOT), "Root of the checkout.")
     app.run(main)
 

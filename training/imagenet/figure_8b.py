@@ -21,8 +21,12 @@ from training.imagenet import models, optimizers
 from training.imagenet.files import read_curve
 from training.imagenet.settings import Settings
 
-RUNS = flags.DEFINE_string("runs", None, "Folder with the folders of the runs.")
-OUT = flags.DEFINE_string("out", None, "Folder for the picture.")
+RUNS = flags.DEFINE_string(
+    "runs", None, "Folder that contains the folders of the runs."
+)
+OUT = flags.DEFINE_string(
+    "out", None, "Folder for the picture and the CSV file."
+)
 
 WINDOW = 10  # steps that a curve is smoothed over
 STYLES = {
