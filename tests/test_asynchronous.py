@@ -192,6 +192,7 @@ def done():
     return run, some(run, 6)
 
 
+@pytest.mark.slow
 def test_a_run_does_what_the_numbers_of_its_meta_iterations_say(done):
     """Compared with the same steps made from the parts of one machine."""
     _, found = done
@@ -226,6 +227,7 @@ def test_a_run_does_what_the_numbers_of_its_meta_iterations_say(done):
     assert all((f.unrolls.seconds > 0).all() for f in found)
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_from_its_arrays(done):
     run, _ = done
     run.pull()
@@ -247,6 +249,7 @@ def test_a_run_goes_on_from_its_arrays(done):
         AsynchronousRun(Hierarchical(), ROWS, CONFIG).restore(arrays)
 
 
+@pytest.mark.slow
 def test_counters_are_kept(done):
     run, _ = done
     run.pull()

@@ -36,6 +36,7 @@ def test_enabling_names_the_folder(tmp_path, monkeypatch, cache, given, wanted):
     assert (tmp_path / "here").exists() == (given is None)
 
 
+@pytest.mark.slow
 def test_imports_change_no_environment_and_compute_nothing(tmp_path):
     """Otherwise a program could not enable the cache, or would for others."""
     # Not in a fork of a process that has imported TensorFlow already.

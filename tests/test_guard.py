@@ -152,6 +152,7 @@ def failed_fit(exploding, epochs=12, **compiled):
     return model, losses.history["loss"]
 
 
+@pytest.mark.slow
 def test_exploding_rule_is_stopped(exploding):
     model, losses = failed_fit(exploding, 40)
     unguarded = new(exploding)
@@ -315,6 +316,7 @@ def test_averages_and_other_variables_go_back(broken_rows):
     assert all(np.isfinite(v).all() for v in everything(model))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("failed", [False, True])
 def test_guarded_state_resumes(exploding, tmp_path, monkeypatch, way, failed):

@@ -1,6 +1,7 @@
 """Against short-horizon bias: last steps count less; instances grow old."""
 
 import numpy as np
+import pytest
 import tensorflow as tf
 
 from tests.meta_cases import (
@@ -52,6 +53,7 @@ def made(**settings):
     return step
 
 
+@pytest.mark.slow
 def test_foresight_weighs_the_steps_of_the_whole_unroll():
     step = made(horizon_discount=1.0)
     fresh = step.sampler.draw(VECTOR, 3, 10.0)
@@ -95,6 +97,7 @@ def alone(step, fresh, statistics, shares):
     return gradient / (COUNT * 3 * segments)
 
 
+@pytest.mark.slow
 def test_growing_old_between_unrolls():
     """The gradient is the same; the state is that after more steps."""
     ageing, plain = made(mean_between=30.0), made()

@@ -134,6 +134,7 @@ def test_second_derivative_by_central_differences():
 SILENT = {"none": [], "some": [1, 4], "a tensor": [4, 5], "all": range(SIZE)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_second_derivatives_are_finite_without_gradients(dtype):
     theta, hessian = bowl(dtype=dtype)
@@ -166,6 +167,7 @@ def test_scale_of_the_loss_does_not_matter_in_float32():
         assert error < 1e-3 * np.max(np.abs(gradient)), factor
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("factor", [1e-30, 1e30])
 def test_second_derivatives_are_finite_at_every_scale_in_float32(factor):
     results = gradient_of_squared_norm(

@@ -163,6 +163,7 @@ def test_without_the_pool_it_goes_on_with_new_problems(whole):
     assert np.any(other.state.vector != run.state.vector)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("leaves", ["fewer", "more"])
 def test_problems_of_a_rule_with_another_state_go(whole, leaves):
     """The checkpoint is of a version whose state had other leaves."""

@@ -24,6 +24,7 @@ def run_cases(marker):
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_under_two_mirrored_replicas():
     run_cases("not slow")
 
