@@ -8,7 +8,7 @@ NAME = keras.backend.backend()
 
 if NAME == "tensorflow":
     import tensorflow as tf
-    from tensorflow.python.ops import control_flow_util
+    from tensorflow.python.ops import control_flow_util, resource_variable_ops
 elif NAME == "jax":
     import jax
 elif NAME == "torch":
@@ -33,15 +33,27 @@ def trace_function(function):
     return jax.jit(function) if NAME == "jax" else function
 
 
+@contextlib.contextmanager
 def outside():
     """A context in which variables are created at once, outside of any trace.
 
     TensorFlow traces a function that creates variables a second time, and turns
     each variable's initial value into a conditional of its own.
     """
-    if NAME == "tensorflow":
-        return tf.init_scope()
-    return contextlib.nullcontext()
+    if NAME != "tensorflow" or not tf.inside_function():
+        yield
+        return
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(tf.init_scope())
+        if not tf.distribute.has_strategy():
+            # The function's own way of creating them stays in force otherwise.
+            stack.enter_context(tf.variable_creator_scope(_create_variable))
+        yield
+
+
+def _create_variable(next_creator, **kwargs):
+    del next_creator
+    return resource_variable_ops.default_variable_creator_v2(None, **kwargs)
 
 
 def uncompiled(function):

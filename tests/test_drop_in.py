@@ -168,6 +168,21 @@ def test_the_registered_name_is_a_name():
     assert isinstance(optimizer, HierarchicalRNN)
 
 
+def test_building_in_a_step_does_not_trace_it_twice():
+    variable, traces = keras.Variable(np.ones(3, "float32")), []
+    optimizer = HierarchicalRNN()
+
+    @tf.function(autograph=False)
+    def step():
+        traces.append(optimizer.built)
+        optimizer.apply([tf.ones(3)], [variable])
+
+    for _ in range(2):
+        step()
+    assert traces == [False]
+    assert optimizer.iterations == 2
+
+
 def test_models_of_similar_size_share_programs():
     """A tuner's trials leave nothing behind that grows with their number."""
 

@@ -111,6 +111,25 @@ def test_telemetry_benchmark_tells_its_share():
 
 @pytest.mark.slow
 @pytest.mark.required
+def test_embeddings_benchmark_compares_with_adam():
+    printed, result = benchmark("embeddings", "--seconds=0.1")
+    assert result["hrnn"] > 0 and result["adam"] > 0
+    assert "ratio" in printed
+
+
+@pytest.mark.slow
+@pytest.mark.required
+def test_trials_benchmark_tells_what_is_left_behind():
+    printed, result = benchmark("trials", "--trials=5", "--only=MLP")
+    for name in ("hrnn", "adam"):
+        assert result[f"MLP {name} first_step_s"] > 0
+        assert result[f"MLP {name} further_first_step_s"] > 0
+        assert math.isfinite(result[f"MLP {name} mb_a_trial"])
+    assert "MB a trial" in printed
+
+
+@pytest.mark.slow
+@pytest.mark.required
 def test_compiling_benchmark_starts_twice():
     _, result = benchmark("compiling", "--only=log_sum_exp")
     assert result["rows"] == 1
