@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from hrnn_opt import HierarchicalRNN, callbacks
 from tests.reference_pair import weights_file
+from tests.test_drop_in import network
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(32, 4)).astype("float32")
@@ -22,19 +23,6 @@ Y = np.sin(X @ RNG.normal(size=(4, 1))).astype("float32")
 @pytest.fixture(scope="module")
 def path(tmp_path_factory):
     return weights_file(tmp_path_factory.mktemp("weights"))
-
-
-def network(optimizer):
-    keras.utils.set_random_seed(3)
-    model = keras.Sequential(
-        [
-            keras.Input((4,)),
-            keras.layers.Dense(8, "tanh"),
-            keras.layers.Dense(1),
-        ]
-    )
-    model.compile(optimizer, "mse")
-    return model
 
 
 def fit(model, epochs, *watching, swap=True, **kwargs):
