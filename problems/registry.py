@@ -21,12 +21,14 @@ from problems.slow import (
 )
 from problems.streams import (
     Autoencoder,
+    BagOfWords,
     Correlated,
     Dense,
     Labels,
     Ratings,
     Templates,
     Text,
+    Topics,
     Values,
 )
 
@@ -122,6 +124,7 @@ for _family in (
     Templates(Dense((16, 12, 16)), denoise=True),
     Autoencoder(Dense((12, 6, 12), "sigmoid")),
     Text("dense"),
+    Topics(BagOfWords(30, 4, 6, 5), topics=5, length=6),
     Ratings(),
 ):
     register(_family)

@@ -281,6 +281,15 @@ def stream_text(data, params):
     return kl(data["wanted"], h @ core[2] + core[3])
 
 
+def stream_topics(data, params):
+    table, *network = params
+    held = data["held"].astype(int)
+    each = np.diff(data["below"], prepend=0.0)
+    likelihood = np.log(each)[:, held].sum(-1).T
+    logits = plain_network(table[held].mean(1), network, "relu")
+    return kl(softmax_logarithm(likelihood), logits)
+
+
 def stream_ratings(data, params):
     def ratings(u, v, a, b):
         return u @ v.T + a[:, None] + b
@@ -330,5 +339,6 @@ REFERENCES = {
     "stream_denoising_dense_16_12_16_relu": stream_denoising,
     "stream_autoencoder_dense_12_6_12_sigmoid": stream_autoencoder,
     "stream_text_dense_24": stream_text,
+    "stream_topics_bag_of_words": stream_topics,
     "stream_ratings": stream_ratings,
 }

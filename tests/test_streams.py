@@ -7,7 +7,7 @@ import tensorflow as tf
 
 import problems
 from problems import draws
-from problems.streams import inputs, networks, sequences, tables
+from problems.streams import inputs, networks, sequences, tables, topics
 from problems.streams.rows import LINEAR, NETWORKS
 from problems.streams.stream import TeacherStudent, divergence, even
 
@@ -158,6 +158,22 @@ def test_words_follow_the_chain():
     chosen = np.equal.outer(after, np.arange(6))
     error = np.mean(chosen - np.exp(told), axis=(0, 1))
     assert np.all(np.abs(error) < 5 * 0.5 / np.sqrt(after.size))
+
+
+def test_topics_are_as_likely_as_told():
+    """Bayes' posterior is right on average, also where it is sure."""
+    network = sequences.BagOfWords(40, 4, 6, 5)
+    family = topics.Topics(network, topics=5, length=3)
+    data = family.draw(1, 2)
+    words, topic = (x.numpy() for x in family._texts(data, 2, 20_000))
+    for instance, below in enumerate(data["below"].numpy()):
+        each = np.log(np.diff(below, prepend=0.0))
+        logits = each[:, words[instance]].sum(-1).T
+        told = np.exp(logits - np.logaddexp.reduce(logits, -1, keepdims=True))
+        chosen = np.equal.outer(topic[instance], np.arange(5))
+        for sure in (told > 0.5, told <= 0.5):
+            error = np.mean((chosen - told)[sure])
+            assert np.abs(error) < 5 * 0.5 / np.sqrt(np.sum(sure))
 
 
 def test_unscaled_inputs_spread():

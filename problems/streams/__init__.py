@@ -1,7 +1,8 @@
 """Streams of data that never repeat, to train students of many kinds on.
 
 `Labels` and `Values` have a teacher of the student's shape, `Templates` and
-`Autoencoder` make pictures, `Text` and `Ratings` use tables of vectors.
+`Autoencoder` make pictures, `Text`, `Topics` and `Ratings` use tables of
+vectors.
 `networks` and `sequences` have the students.
 """
 
@@ -11,6 +12,7 @@ from problems.streams.sequences import BagOfWords, Sequential
 from problems.streams.stream import Labels, Stream, Values
 from problems.streams.tables import Ratings, Text
 from problems.streams.templates import Autoencoder, Templates
+from problems.streams.topics import Topics
 
 __all__ = [
     "Autoencoder",
@@ -24,6 +26,7 @@ __all__ = [
     "Stream",
     "Templates",
     "Text",
+    "Topics",
     "Values",
     "Words",
 ]

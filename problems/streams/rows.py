@@ -10,6 +10,7 @@ from problems.streams.sequences import BagOfWords, Sequential
 from problems.streams.stream import Labels, Values
 from problems.streams.tables import Ratings, Text
 from problems.streams.templates import Autoencoder, Templates
+from problems.streams.topics import Topics
 
 
 def _labels(network, rows: int = 48, decades: float = 0.0):
@@ -24,7 +25,7 @@ LINEAR = (
     ("stream_linear", 3, _values(Dense((16, 1)))),
     ("stream_linear_unscaled", 3, _values(Dense((10, 1)), decades=2.0)),
     ("stream_logistic", 2, _labels(Dense((24, 2)))),
-    ("stream_logistic_unscaled", 4, _labels(Dense((20, 2)), decades=3.0)),
+    ("stream_logistic_unscaled", 4, _labels(Dense((20, 2)), decades=5.0)),
     ("stream_softmax", 3, _labels(Dense((64, 6)))),
 )
 """Convex streams, which the set `paper` has, too (section 4.1.3)."""
@@ -85,4 +86,17 @@ NETWORKS = (
         4,
         Templates(Dense((36, 24, 12, 24, 36), "relu"), denoise=True),
     ),
+    # Thousands of parameters: the tensors above have some 200 elements each.
+    ("stream_relu_large", 8, _labels(Dense((96, 48, 48, 10)), 32)),
+    (
+        "stream_tanh_large",
+        8,
+        _labels(Dense((64, *(32,) * 6, 10), "tanh"), 32),
+    ),
+    (
+        "stream_convolutional_large",
+        6,
+        _labels(Convolutional((12, 16, 16), 8), 16),
+    ),
+    ("stream_topics", 8, Topics(BagOfWords(1000, 8, 24, 20, size=0.03))),
 )

@@ -174,12 +174,14 @@ class BagOfWords:
         units: size of the embedding's vectors.
         hidden: units of the hidden layer.
         outputs: number of outputs of the last layer.
+        size: standard deviation of the initial vectors, about.
     """
 
     vocabulary: int
     units: int
     hidden: int
     outputs: int
+    size: float = 0.2
 
     name = "bag_of_words"
 
@@ -195,7 +197,7 @@ class BagOfWords:
     def initial(self, seed, count: int) -> tuple:
         """Initial parameters; vectors of the embedding are small."""
         table, *others = initial(seed, count, self.shapes)
-        return (table * math.sqrt(self.vocabulary) * 0.2, *others)
+        return (table * math.sqrt(self.vocabulary) * self.size, *others)
 
     def __call__(self, params, x, weights):
         """Outputs [B, rows, outputs] of words [B, rows, length]."""

@@ -6,6 +6,9 @@ import json
 from hrnn_opt.rule.config import RuleConfig
 from training.common import old_names
 
+LARGE = 4096
+"""Parameters of the smallest family of which 2 instances run side by side."""
+
 
 def _setting(default, text: str):
     """A field with its help text, which is also the flag's."""
@@ -226,8 +229,12 @@ class MetaConfig:
         """How many instances of a family are trained side by side.
 
         A multiple of 4 from 4 to 128: instances are the last axis of every
-        array, along which whole vectors are computed at once.
+        array, along which whole vectors are computed at once. From `LARGE`
+        parameters on 2, which take half the time of 4 for each parameter and
+        instance: more do not fit into the caches.
         """
+        if dimension >= LARGE:
+            return 2
         return min(128, max(4, round(self.work / dimension / 4) * 4))
 
     def changed(self) -> dict:
