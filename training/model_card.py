@@ -56,6 +56,9 @@ def commands(stages: list) -> list[str]:
     """The commands that were run, stage by stage."""
     lines = []
     for stage in stages:
+        if "adjusted" in stage:
+            lines.append(_adjustment(stage["adjusted"]))
+            continue
         flags_ = [f"--{k}={v}" for k, v in stage["settings"].items()]
         if "strategy" in stage:
             flags_.append(f"--strategy={stage['strategy']}")
@@ -68,6 +71,17 @@ def commands(stages: list) -> list[str]:
             + f"  # from meta-iteration {stage['from']:,}"
         )  # fmt: skip
     return lines
+
+
+def _adjustment(adjusted: dict) -> str:
+    """The command that made an `adjust`ment."""
+    flags_ = [
+        f"--{flag}={name}={number}"
+        for flag, changes in adjusted.items()
+        for name, number in changes.items()
+    ]
+    first = "python -m training.adjust --weights=small.npz --out=small.npz"
+    return " ".join([first, *flags_])
 
 
 def smooth(values: np.ndarray, window: int) -> np.ndarray:

@@ -46,7 +46,8 @@ def with_unit(arrays: dict, info: dict) -> dict:
     length = first_step(found, arrays["state/average"])
     unit = min(1.0, found.config.length_unit / length)
     unit = {"length_unit": float(f"{unit:.3g}")}
-    last = info["stages"][-1]
+    last = dict(info["stages"][-1])
+    last.pop("adjusted", None)
     stage = last | {
         "from": int(arrays["state/iteration"]),
         "settings": last["settings"] | unit,
