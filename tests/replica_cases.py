@@ -131,10 +131,15 @@ def test_a_state_in_bfloat16_rounds_alike_on_all_replicas(tmp_path):
     "kwargs",
     [
         {},
-        {"clipnorm": 0.5, "weight_decay": 0.1},
-        {"clipvalue": 0.2, "loss_scale_factor": 128.0},
+        {"clipnorm": 0.5},
+        {"clipvalue": 0.2, "weight_decay": 0.1},
         {"global_clipnorm": 0.5, "use_ema": True, "ema_momentum": 0.5},
-        {"use_ema": True, "ema_momentum": 0.5, "ema_overwrite_frequency": 2},
+        {
+            "loss_scale_factor": 128.0,
+            "use_ema": True,
+            "ema_momentum": 0.5,
+            "ema_overwrite_frequency": 2,
+        },
     ],
     ids=lambda kwargs: "-".join(kwargs) or "plain",
 )
