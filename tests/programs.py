@@ -17,10 +17,16 @@ from typing import NamedTuple
 ROOT = pathlib.Path(__file__).parent.parent
 
 QUICK = {
-    "XLA_FLAGS": "--xla_backend_extra_options="
-    "xla_cpu_disable_new_fusion_emitters=true"
+    "XLA_FLAGS": " ".join(
+        (
+            "--xla_backend_optimization_level=0",
+            "--xla_llvm_disable_expensive_passes=true",
+            "--xla_backend_extra_options="
+            "xla_cpu_disable_new_fusion_emitters=true",
+        )
+    )
 }
-"""Lets XLA compile in two thirds of the time; tests in pytest's own processes
+"""Lets XLA compile in a quarter of the time; tests in pytest's own processes
 compile as users do."""
 
 

@@ -18,6 +18,7 @@ import pytest
 
 from tests import backend_cases
 from tests.backend_cases import BAD, FEATURES, LARGE, SEED, SHAPES, TRACED
+from tests.programs import QUICK
 from tests.reference import ReferenceOptimizer
 from tests.reference_pair import weights_file
 
@@ -40,6 +41,7 @@ def python(backend, *arguments):
         cwd=ROOT,
         # Each operation that JAX makes eagerly is a program to compile.
         env=os.environ
+        | QUICK
         | {"KERAS_BACKEND": backend, "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"},
         timeout=1800,
     )

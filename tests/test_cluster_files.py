@@ -9,6 +9,7 @@ import sys
 import pytest
 import yaml
 
+from tests.programs import QUICK
 from training.common import checkpoints
 from training.distributed import cluster, launch
 from training.engine.config import MetaConfig
@@ -87,7 +88,9 @@ def test_slurm_runs(tmp_path):
             "--rows=log_sum_exp", "--work=40", "--segment=10",
             "--mean_steps=10", "--evaluate_seconds=0", "--max_seconds=5",
         ],
-        env=os.environ | {"PATH": f"{tmp_path}:{python}:{os.environ['PATH']}"},
+        env=os.environ
+        | QUICK
+        | {"PATH": f"{tmp_path}:{python}:{os.environ['PATH']}"},
         capture_output=True, text=True, timeout=300,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr

@@ -91,11 +91,23 @@ def test_figure_8a_goes_on_where_it_was(out, data):
 
 
 @slow
-def test_profiles(out):
-    numbers, rows = figure(
-        out, "profiles", "--only=digits MLP", "--steps=20", "--seeds=1",
-        "--pictures=200",
-    )  # fmt: skip
+def test_profiles_of_an_interrupted_run(tmp_path):
+    """It is killed while it writes finished jobs, and continued."""
+    flags = ["--only=digits MLP", "--steps=20", "--seeds=1", "--pictures=200"]
+    jobs = tmp_path / "jobs.csv"
+    with Program(PROGRAM, "profiles", f"--out={tmp_path}", *flags) as program:
+        end = time.monotonic() + 120
+        while time.monotonic() < end and not (
+            jobs.exists() and jobs.read_text().count("\n") >= 3
+        ):
+            time.sleep(0.05)
+        program.signal(signal.SIGKILL)
+        assert program.wait().returncode == -signal.SIGKILL
+    kept = jobs.read_text().splitlines()
+    assert 3 <= len(kept)
+    assert not list(tmp_path.glob("profiles.*"))
+    numbers, rows = figure(tmp_path, "profiles", *flags)
+    assert jobs.read_text().splitlines()[: len(kept) - 1] == kept[:-1]
     count = len(numbers["best_rates"])
     assert len(rows) == 1 + 2 * count
     adam = numbers["steps_to_target"]["digits MLP"]["Adam, best"]
@@ -146,27 +158,6 @@ def test_missing_data_and_wrong_names(tmp_path):
     told = refused(PROGRAM, "8a", "--only=VGG")
     assert "MNIST ConvNet" in told and "Received: VGG" in told
     assert not (tmp_path / "jobs.csv").exists()
-
-
-@slow
-def test_an_interrupted_run_leaves_valid_files(tmp_path):
-    """It is killed while it writes finished jobs, and continued."""
-    flags = ["profiles", "--only=digits MLP", "--steps=10", "--seeds=1",
-             "--pictures=128", f"--out={tmp_path}"]  # fmt: skip
-    jobs = tmp_path / "jobs.csv"
-    with Program(PROGRAM, *flags) as program:
-        end = time.monotonic() + 120
-        while time.monotonic() < end and not (
-            jobs.exists() and jobs.read_text().count("\n") >= 3
-        ):
-            time.sleep(0.05)
-        program.signal(signal.SIGKILL)
-        assert program.wait().returncode == -signal.SIGKILL
-    kept = jobs.read_text().splitlines()
-    assert 3 <= len(kept)
-    assert not list(tmp_path.glob("profiles.*"))
-    succeeded(PROGRAM, *flags)
-    assert jobs.read_text().splitlines()[: len(kept) - 1] == kept[:-1]
 
 
 def test_the_real_data_are_found():

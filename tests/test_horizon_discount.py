@@ -1,5 +1,7 @@
 """Against short-horizon bias: last steps count less; instances grow old."""
 
+import functools
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -43,7 +45,9 @@ def test_a_step_without_a_share_is_as_if_its_numbers_were_constants():
     assert_near(last, wanted)
 
 
+@functools.cache
 def made(**settings):
+    """A meta-step, traced once; it holds no state."""
     config = MetaConfig(
         segment=3, mean_steps=6.0, clip_step=0.0, lowest_rate=1e-3,
         highest_rate=0.1, **settings,

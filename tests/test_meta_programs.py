@@ -11,7 +11,7 @@ import time
 import numpy as np
 import pytest
 
-from tests.programs import refused
+from tests.programs import QUICK, refused
 from training.common import checkpoints
 
 ROWS = "--rows=log_sum_exp,quadratic_20"
@@ -39,7 +39,7 @@ def started(folder, cache, *flags):
         [sys.executable, "-m", "training.meta_train",
          f"--train_dir={folder}", *flags],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        env=os.environ | {"HRNN_OPT_CACHE": str(cache)},
+        env=os.environ | QUICK | {"HRNN_OPT_CACHE": str(cache)},
     )  # fmt: skip
 
 

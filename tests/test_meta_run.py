@@ -167,7 +167,7 @@ def test_without_the_pool_it_goes_on_with_new_problems(whole):
 @pytest.mark.parametrize("leaves", ["fewer", "more"])
 def test_problems_of_a_rule_with_another_state_go(whole, leaves):
     """The checkpoint is of a version whose state had other leaves."""
-    _, _, half = whole
+    run, _, half = whole
     arrays = dict(half)
     names = [name for name in arrays if name.startswith("pool/")]
     for row in {name.split("/")[1] for name in names}:
@@ -177,7 +177,7 @@ def test_problems_of_a_rule_with_another_state_go(whole, leaves):
             del arrays[last]
         else:
             arrays[f"pool/{row}/{count}"] = arrays[last]
-    other = made()
+    other = made(run.steps)
     other.restore(arrays)
     assert other.pool == {} and other.state.iteration == 3
     other.iterate()

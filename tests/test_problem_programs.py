@@ -6,6 +6,8 @@ import sys
 
 import pytest
 
+from tests.programs import QUICK
+
 SCRIPT = """
 import glob, sys
 import tensorflow as tf
@@ -52,6 +54,7 @@ def lines(tmp_path_factory):
     # XLA writes a file for every module that it compiles.
     folder = tmp_path_factory.mktemp("xla")
     dump = f"--xla_dump_to={folder} --xla_dump_hlo_as_text"
+    flags = f"{QUICK['XLA_FLAGS']} {dump}"
     done = subprocess.run(
         [sys.executable, "-c", SCRIPT, str(folder)],
         capture_output=True,
@@ -59,7 +62,7 @@ def lines(tmp_path_factory):
         timeout=300,
         # It would not write one for a program kept by an earlier run.
         env=os.environ
-        | {"XLA_FLAGS": dump, "TF_XLA_FLAGS": "", "CUDA_VISIBLE_DEVICES": ""},
+        | {"XLA_FLAGS": flags, "TF_XLA_FLAGS": "", "CUDA_VISIBLE_DEVICES": ""},
     )
     assert done.returncode == 0, done.stderr
     return [line.split() for line in done.stdout.splitlines()]

@@ -42,7 +42,11 @@ def test_two_workers_end_as_one_device(tmp_path):
         [*program, str(tmp_path / "two.npz"), str(weights)], tmp_path
     )
     assert "CollectiveAllReduceStrategy 2" in said
-    one = replica_worker.run(replicas.make_strategy("one_device"), weights)
+    said = programs.succeeded(
+        "tests.replica_worker", tmp_path / "one.npz", weights
+    )
+    assert "OneDeviceStrategy 1" in said
+    one = replica_worker.load(tmp_path / "one.npz")
     assert one["guarded"][-1] == 1  # The guard went back once.
     replica_worker.check(one, replica_worker.load(tmp_path / "two.npz"))
 

@@ -6,7 +6,7 @@ import pathlib
 import socket
 import subprocess
 
-ROOT = pathlib.Path(__file__).parent.parent
+from tests.programs import QUICK, ROOT
 
 
 def free_port() -> int:
@@ -19,7 +19,7 @@ def free_port() -> int:
 def environment(**more) -> dict:
     """This process's environment, with our packages on the path."""
     path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
-    return {**os.environ, "PYTHONPATH": path, **more}
+    return {**os.environ, **QUICK, "PYTHONPATH": path, **more}
 
 
 def run_two(program: list, logs: pathlib.Path) -> str:
