@@ -8,6 +8,8 @@ import keras
 import pytest
 import tensorflow as tf
 
+from tests.programs import QUICK
+
 LONG = (
     "test_backends",
     "test_cluster_programs",
@@ -39,6 +41,9 @@ ENGINE = (
 def pytest_configure(config):
     """Keeps compiled programs for this session only, apart from the user's."""
     os.environ.pop("TF_XLA_FLAGS", None)
+    # XLA_FLAGS= (empty) lets it compile as it does for users.
+    for name, value in QUICK.items():
+        os.environ.setdefault(name, value)
     if "PYTEST_XDIST_WORKER" in os.environ:
         # Test processes share the cores, also with the programs they start.
         os.environ.setdefault("OMP_NUM_THREADS", "1")

@@ -26,8 +26,8 @@ QUICK = {
         )
     )
 }
-"""Lets XLA compile in a quarter of the time; tests in pytest's own processes
-compile as users do."""
+"""Lets XLA compile in less than half of the time, to programs that are slower.
+`.ci/run` runs the tests that compare with the reference without it, too."""
 
 
 class Done(NamedTuple):
