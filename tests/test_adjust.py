@@ -8,8 +8,7 @@ import pytest
 from hrnn_opt.rule import meta_parameters
 from hrnn_opt.rule.config import RuleConfig
 from tests.programs import refused, succeeded
-from training import model_card
-from training.common import checkpoints
+from training.common import checkpoints, stages
 from training.engine.config import MetaConfig
 from training.evaluation.adjustment import VECTORS, adjust
 from training.evaluation.length_unit import with_unit
@@ -65,9 +64,7 @@ def test_only_what_is_named_changes():
 
 def test_the_card_tells_of_it_and_of_what_follows():
     arrays, info = adjust(*checkpoint(), *CHANGES)
-    first, second, third = model_card.commands(
-        with_unit(arrays, info)["stages"]
-    )
+    first, second, third = stages.commands(with_unit(arrays, info)["stages"])
     assert "training.meta_train" in first and "training.meta_train" in third
     assert second == (
         "python -m training.adjust --weights=small.npz --out=small.npz "

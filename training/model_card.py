@@ -17,7 +17,7 @@ from absl import app, flags
 
 from hrnn_opt import weights
 from hrnn_opt.rule.config import RULE_VERSION
-from training.common import checkpoints
+from training.common import checkpoints, stages
 from training.rules.hierarchical import RuleConfig
 
 TRAIN_DIR = flags.DEFINE_string("train_dir", None, "Folder of the run.")
@@ -50,38 +50,6 @@ def provenance(arrays: dict, info: dict) -> dict:
         "stages": info["stages"],
         "config": config,
     }
-
-
-def commands(stages: list) -> list[str]:
-    """The commands that were run, stage by stage."""
-    lines = []
-    for stage in stages:
-        if "adjusted" in stage:
-            lines.append(_adjustment(stage["adjusted"]))
-            continue
-        flags_ = [f"--{k}={v}" for k, v in stage["settings"].items()]
-        if "strategy" in stage:
-            flags_.append(f"--strategy={stage['strategy']}")
-        start = ["--start=small.npz"] * bool(lines)
-        lines.append(
-            " ".join(
-                ["python -m training.meta_train --train_dir=DIR"]
-                + start + flags_
-            )
-            + f"  # from meta-iteration {stage['from']:,}"
-        )  # fmt: skip
-    return lines
-
-
-def _adjustment(adjusted: dict) -> str:
-    """The command that made an `adjust`ment."""
-    flags_ = [
-        f"--{flag}={name}={number}"
-        for flag, changes in adjusted.items()
-        for name, number in changes.items()
-    ]
-    first = "python -m training.adjust --weights=small.npz --out=small.npz"
-    return " ".join([first, *flags_])
 
 
 def smooth(values: np.ndarray, window: int) -> np.ndarray:
@@ -232,7 +200,7 @@ def card(
         "Commands, one after another:",
         "",
         "```sh",
-        *commands(facts["stages"]),
+        *stages.commands(facts["stages"]),
         "```",
         "",
         "The shipped vector is the running average of the meta-parameters.",
