@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from problems import draws
 from training.engine import lengths
-from training.engine.config import MetaConfig
+from training.engine.config import LARGE, MetaConfig
 
 CONFIG = MetaConfig()
 MANY = 10_000
@@ -87,9 +87,8 @@ def test_segments_between():
 
 def test_instances_side_by_side():
     config = MetaConfig(work=640)
-    assert [config.instances(n) for n in (2, 5, 20, 80, 10_000)] == [
-        128, 128, 32, 8, 4,
-    ]  # fmt: skip
+    sizes = (2, 5, 20, 80, LARGE - 1, LARGE, 10_000)
+    assert [config.instances(n) for n in sizes] == [128, 128, 32, 8, 4, 2, 2]
     assert all(config.instances(n) % 4 == 0 for n in range(1, 700))
     assert all(4 <= config.instances(n) <= 128 for n in range(1, 700))
 
