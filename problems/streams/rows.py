@@ -87,16 +87,16 @@ NETWORKS = (
         Templates(Dense((36, 24, 12, 24, 36), "relu"), denoise=True),
     ),
     # Thousands of parameters: the tensors above have some 200 elements each.
-    ("stream_relu_large", 8, _labels(Dense((96, 48, 48, 10)), 32)),
+    ("stream_relu_large", 8, _labels(Dense((96, 44, 44, 10)), 32)),
     (
         "stream_tanh_large",
         8,
-        _labels(Dense((64, *(32,) * 6, 10), "tanh"), 32),
+        _labels(Dense((64, *(30,) * 6, 10), "tanh"), 32),
     ),
     (
         "stream_convolutional_large",
         6,
         _labels(Convolutional((12, 16, 16), 8), 16),
     ),
-    ("stream_topics", 8, Topics(BagOfWords(1000, 8, 24, 20, size=0.03))),
+    ("stream_topics", 8, Topics(BagOfWords(780, 8, 24, 20, size=0.03))),
 )
