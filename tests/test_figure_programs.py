@@ -56,7 +56,7 @@ def test_figure_4(out):
 @slow
 def test_figure_5(out):
     numbers, rows = figure(out, "5", "--steps=200", "--seeds=3")
-    assert len(rows) == 3 * 5 * 5
+    assert len(rows) == 3 * 5 * 20
     # A rate of 1e-5 hardly changes anything for Adam in 200 steps, in which
     # the learned optimizer finds its step length from any rate.
     spread = numbers["decades_between_rates"]
