@@ -20,7 +20,7 @@ from problems.ensemble import meta_training_set, set_names
 from problems.family import Family, Problem, per_instance
 from problems.registry import get, names
 
-COLUMNS, WIDTH, HEIGHT, DPI = 7, 2.9, 2.5, 120  # of a page; inches
+COLUMNS, WIDTH, HEIGHT, DPI = 8, 2.9, 2.5, 120  # of a page; inches
 LINES = 4  # instances in a plot
 REACH = 3.0  # largest |t| of a line
 # Even, so that no point of a line is the minimum itself, where log is -inf.
