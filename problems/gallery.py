@@ -24,7 +24,7 @@ COLUMNS, WIDTH, HEIGHT, DPI = 8, 2.9, 2.5, 120  # of a page; inches
 LINES = 4  # instances in a plot
 REACH = 3.0  # largest |t| of a line
 # Even, so that no point of a line is the minimum itself, where log is -inf.
-POINTS = 400
+POINTS = 200
 
 # Minimisers besides the one that a family's `argmin` gives.
 MORE_MINIMA = {"branin": ((-math.pi, 12.275), (3.0 * math.pi, 2.475))}

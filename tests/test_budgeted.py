@@ -89,6 +89,8 @@ def test_every_variant_differs_in_what_it_says():
         for name, value in dataclasses.asdict(rule.config).items()
         if value != getattr(full.config, name)
     }
+    plain = VARIANTS["plain loss"].make()
+    assert plain == (full, dataclasses.replace(CONFIG, log_objective=False))
     # Each field of the rule is varied by at least one of them.
     assert switches == {f.name for f in dataclasses.fields(full.config)}
     assert {row.name for row in rows()} == set(ROWS)

@@ -141,9 +141,9 @@ def test_figure_3(out, data):
 def test_figure_6(out, data):
     small = f"--data_dir={data} --budget=0.1 --steps=25 --seeds=2 "
     small += "--pictures=128"
-    numbers, rows = figure(out, "6", *small.split(), "--only=units,plain")
-    assert list(numbers["final"]) == ["full", "units 5/10/10", "plain loss"]
-    assert len(rows) == 3 * 2 * 2
+    numbers, rows = figure(out, "6", *small.split(), "--only=units")
+    assert list(numbers["final"]) == ["full", "units 5/10/10"]
+    assert len(rows) == 2 * 2 * 2
     assert numbers["against_full"]["full"] == "overlap"
     # Meta-trained optimizers are kept.
     again, _ = figure(out, "6", *small.split(), "--only=units")
