@@ -185,6 +185,13 @@ def _page(number: int, heading: str):
     return figure, axes.flat[:number]
 
 
+def _save(figure, path: pathlib.Path):
+    # A page is laid out in seconds, and would be for each time it is drawn.
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
+    figure.savefig(path, dpi=DPI)
+
+
 def draw_registry(path: pathlib.Path, seed: int, bar):
     """Every registered family, on one page."""
     figure, all_axes = _page(
@@ -203,7 +210,7 @@ def draw_registry(path: pathlib.Path, seed: int, bar):
             draw_lines(axes, *lines(family, seed, at_minimum=True), point)
         axes.set_title(title(name, family), fontsize=9)
         bar.update()
-    figure.savefig(path, dpi=DPI)
+    _save(figure, path)
 
 
 def draw_sets(path: pathlib.Path, seed: int, bar):
@@ -224,7 +231,7 @@ def draw_sets(path: pathlib.Path, seed: int, bar):
         shares = ", ".join(f"{s} {100 * w:.1f} %" for s, w in weights.items())
         axes.set_title(f"{title(name, family)}; {shares}", fontsize=8)
         bar.update()
-    figure.savefig(path, dpi=DPI)
+    _save(figure, path)
 
 
 def main(argv):
