@@ -5,6 +5,8 @@ Keras fixes the backend at import, so `tests/test_backends.py` runs this, and
 compares the arrays. Nothing here imports TensorFlow.
 """
 
+import contextlib
+
 import keras
 import numpy as np
 
@@ -24,7 +26,8 @@ SHAPES = {
     "filters": (2, 1, 3, 2),
     "table": (11, 4),
 }
-LARGE = {"large": (2, chunks.PIECE // 2 + 617), "bias": (5,), "small": (40, 3)}
+PIECE = 2048  # parameters in a piece, where a tensor is to have two
+LARGE = {"large": (2, PIECE // 2 + 617), "bias": (5,), "small": (40, 3)}
 
 AVERAGING = {
     "use_ema": True,
@@ -171,11 +174,24 @@ def trajectory(weights, dtype, mode, **arguments):
     return by_tensor(thetas) | {"skipped": stepper.optimizer.skipped_steps}
 
 
+@contextlib.contextmanager
+def pieces_of(size):
+    """Cuts tensors into smaller pieces than usual."""
+    before, chunks.PIECE = chunks.PIECE, size
+    chunks._pack.cache_clear()
+    try:
+        yield
+    finally:
+        chunks.PIECE = before
+        chunks._pack.cache_clear()
+
+
 def large(weights, dtype, mode):
     """20 steps with a tensor of two pieces: theta at the end."""
-    stepper = Stepper(weights, LARGE, dtype, mode, weight_decay=0.5)
-    for grads in with_a_bad_step(gradients(LARGE)):
-        stepper.step(grads)
+    with pieces_of(PIECE):
+        stepper = Stepper(weights, LARGE, dtype, mode, weight_decay=0.5)
+        for grads in with_a_bad_step(gradients(LARGE)):
+            stepper.step(grads)
     arrays = dict(zip(LARGE, stepper.theta(), strict=True))
     return arrays | {"skipped": stepper.optimizer.skipped_steps}
 
@@ -206,16 +222,11 @@ def feature(weights, name, mode):
 
 def many_pieces(weights, mode):
     """8 steps in so many pieces that one program is mapped over them."""
-    before, chunks.PIECE = chunks.PIECE, 16
-    chunks._pack.cache_clear()
-    try:
+    with pieces_of(16):
         stepper = Stepper(weights, SHAPES, "float64", mode)
         for grads in gradients(SHAPES, 8):
             stepper.step(grads)
         return dict(zip(SHAPES, stepper.theta(), strict=True))
-    finally:
-        chunks.PIECE = before
-        chunks._pack.cache_clear()
 
 
 def run(weights):

@@ -192,27 +192,33 @@ def test_a_tensor_without_gradient_stays_as_on_one_device(tmp_path):
     same(one.all, two.all, 1e-9)
 
 
-@pytest.mark.parametrize("aggregation", ["none", "mean", "only_first_replica"])
-def test_the_aggregation_of_a_variable_does_not_matter(aggregation):
-    strategy = mirrored()
+def aggregated(strategy, *ways, **kwargs):
+    """A variable for each way to aggregate copies, and their optimizer."""
     with strategy.scope():
-        variable = keras.Variable(
-            np.ones(3, "float32"), aggregation=aggregation
-        )
-        optimizer = HierarchicalRNN(
-            0.125, use_ema=True, ema_overwrite_frequency=2
-        )
+        variables = [
+            keras.Variable(np.ones(3, "float32"), aggregation=way)
+            for way in ways
+        ]
+        optimizer = HierarchicalRNN(0.125, use_ema=True, **kwargs)
         optimizer.swapped_by_callback = True
-        optimizer.build([variable])
+        optimizer.build(variables)
+    return variables, optimizer
+
+
+def test_the_aggregation_of_a_variable_does_not_matter():
+    strategy = mirrored()
+    ways = "none", "mean", "only_first_replica"
+    own, optimizer = aggregated(strategy, *ways, ema_overwrite_frequency=2)
 
     @tf.function
     def step():
-        strategy.run(lambda: optimizer.apply([tf.ones(3)], [variable]))
+        strategy.run(lambda: optimizer.apply([tf.ones(3)] * len(own), own))
 
     step()
-    first, second = copies(variable)
-    np.testing.assert_array_equal(first, second)
-    assert np.all(first < 0.95)
+    for variable in own:
+        first, second = copies(variable)
+        np.testing.assert_array_equal(first, second)
+        assert np.all(first < 0.95)
 
 
 def test_swaps_in_cross_replica_context(tmp_path):

@@ -3,17 +3,17 @@
 Run by `test_replicas.py` in a separate process, like `replica_cases.py`.
 """
 
-import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from hrnn_opt import HierarchicalRNN, callbacks
+from hrnn_opt import callbacks
 from hrnn_opt.model import guard
 from tests.reference_pair import weights_file
 from tests.replica_cases import (
     DATA,
     Side,
+    aggregated,
     both,
     copies,
     mirrored,
@@ -68,29 +68,25 @@ def test_skipped_steps_go_back_on_all_copies(tmp_path):
 
 @pytest.mark.filterwarnings("ignore:HierarchicalRNN.guard=True. watches")
 @pytest.mark.filterwarnings("ignore:HierarchicalRNN skipped")
-@pytest.mark.parametrize("aggregation", ["mean", "only_first_replica"])
-def test_the_aggregation_of_a_variable_does_not_matter(aggregation):
+def test_the_aggregation_of_a_variable_does_not_matter():
     strategy = mirrored()
-    with strategy.scope():
-        start = np.ones(3, "float32")
-        variable = keras.Variable(start, aggregation=aggregation)
-        optimizer = HierarchicalRNN(0.125, guard=True, use_ema=True)
-        optimizer.swapped_by_callback = True
-        optimizer.build([variable])
+    ways = "mean", "only_first_replica"
+    own, optimizer = aggregated(strategy, *ways, guard=True)
 
     @tf.function
     def step(gradient):
         strategy.run(
-            lambda g: optimizer.apply([g * tf.ones(3)], [variable]),
+            lambda g: optimizer.apply([g * tf.ones(3)] * len(own), own),
             args=(gradient,),
         )
 
     for value in (1.0, 1.0, np.nan, np.nan, np.nan):
         step(tf.constant(value))
     assert optimizer.rollbacks == 1
-    first, second = copies(variable)
-    np.testing.assert_array_equal(first, second)
-    assert np.all(np.isfinite(first))
+    for variable in own:
+        first, second = copies(variable)
+        np.testing.assert_array_equal(first, second)
+        assert np.all(np.isfinite(first))
 
 
 @pytest.mark.slow

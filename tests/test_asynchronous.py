@@ -195,15 +195,14 @@ def done():
 @pytest.mark.slow
 def test_a_run_does_what_the_numbers_of_its_meta_iterations_say(done):
     """Compared with the same steps made from the parts of one machine."""
-    _, found = done
+    run, found = done
     state = meta_optimizer.initial(
         np.asarray(Hierarchical(TINY).initial_meta(CONFIG.seed), np.float32)
     )
-    other = made()
     for number, finished in enumerate(found):
         row = local.choose(ROWS, CONFIG.seed, number)
         assert finished.row is row
-        step = other.meta_iterations[row.name].step
+        step = run.meta_iterations[row.name].step
         seeds = draws.split(draws.fold(CONFIG.seed, number), 3)
         mean = lengths.mean_unrolls(CONFIG, state.iteration)
         count = min(LIMIT, int(lengths.unrolls(seeds[1], 1, mean, CONFIG)[0]))

@@ -12,6 +12,7 @@ from hrnn_opt.cost import calibration, footprint
 from hrnn_opt.model import chunks
 from hrnn_opt.rule.config import WITHOUT_TENSOR_RNN
 from tests import programs
+from training.benchmark import estimates
 from training.benchmark.estimates import Measured, small_mlp
 
 
@@ -156,6 +157,13 @@ def test_what_is_held_besides_is_bounded():
     assert held == [1.6e9] * 3
 
 
+def test_the_benchmark_names_its_networks():
+    with pytest.raises(ValueError, match="MLP, MobileNet.*--only=large"):
+        estimates.run("MobileNet", 0.1, only="large")
+    with pytest.raises(ValueError, match="ResNet50V2.*--model=LeNet"):
+        estimates.run("LeNet", 0.1)
+
+
 @pytest.mark.slow
 def test_a_process_stays_below_the_forecast():
     def run(optimizer):
@@ -163,7 +171,7 @@ def test_a_process_stays_below_the_forecast():
         return [float(line) for line in printed.split()]
 
     peak, forecast = run("hrnn")
-    adam, _ = run("adam")
+    (adam,) = run("adam")
     assert 0 < peak - adam < forecast
 
 

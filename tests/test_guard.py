@@ -17,7 +17,15 @@ from tests.reference_pair import (
     draw_gradients,
     weights_file,
 )
-from tests.test_resuming import WAYS, everything, fit, new, new_model, train
+from tests.test_resuming import (
+    WAYS,
+    assert_same,
+    everything,
+    fit,
+    new,
+    new_model,
+    train,
+)
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:HierarchicalRNN trains at"),
@@ -208,7 +216,8 @@ def test_steps_alone_are_watched_in_a_loop(exploding, mode):
     if mode != "eager":
         step = tf.function(step, jit_compile=mode == "jit", autograph=False)
     largest = 0.0
-    for _ in range(300):
+    # Eager steps are slow.
+    for _ in range(100 if mode == "eager" else 300):
         step()
         largest = max(largest, np.max(np.abs(variable.numpy())))
     assert largest > 1e2 and optimizer.rollbacks > 0
@@ -327,9 +336,8 @@ def test_averages_and_other_variables_go_back(broken_rows):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("failed", [False, True])
-def test_guarded_state_resumes(exploding, tmp_path, monkeypatch, way, failed):
+def test_guarded_state_resumes(exploding, tmp_path, monkeypatch, failed):
     file = exploding if failed else "pretrained"
     monkeypatch.setattr(
         "tests.test_resuming.new",
@@ -337,18 +345,20 @@ def test_guarded_state_resumes(exploding, tmp_path, monkeypatch, way, failed):
             HierarchicalRNN(2.0**-6, file, guard=True), seed
         ),
     )
-    whole, half = (new(file, guard=True) for _ in range(2))
-    watch = callbacks.Guard()
+    whole, watch = new(file, guard=True), callbacks.Guard()
     first = 30 if failed else 3
-    fit(whole, 0, first + 3, watch)
-    fit(half, 0, first, watch)
-    assert bool(half.optimizer.rollbacks) == failed
-    half = way(half, tmp_path, file)
-    assert half.optimizer.guard
-    assert half.optimizer.rollbacks == (whole.optimizer.rollbacks)
-    fit(half, first, first + 3, watch)
-    for a, b in zip(everything(half), everything(whole), strict=True):
-        np.testing.assert_array_equal(a, b)
+    fit(whole, 0, first, watch)
+    assert bool(whole.optimizer.rollbacks) == failed
+    before = everything(whole)
+    loaded = [way(whole, tmp_path, file) for way in WAYS]
+    assert_same(whole, before)
+    fit(whole, first, first + 3, watch)
+    for half in loaded:
+        assert half.optimizer.guard
+        assert_same(half, before)
+        fit(half, first, first + 3, watch)
+        assert half.optimizer.rollbacks == whole.optimizer.rollbacks
+        assert_same(half, everything(whole))
 
 
 def test_plain_state_starts_the_guard(tmp_path):

@@ -1,17 +1,14 @@
 """Meta-training as a user starts, stops and resumes it."""
 
 import csv
-import os
 import signal
 import statistics
-import subprocess
-import sys
 import time
 
 import numpy as np
 import pytest
 
-from tests.programs import QUICK, refused
+from tests.programs import Program, refused
 from training.common import checkpoints
 
 ROWS = "--rows=log_sum_exp,quadratic_20"
@@ -27,19 +24,17 @@ def cache(tmp_path_factory):
 
 def meta_train(folder, cache, *flags):
     """The output of a program that must end without an error."""
-    program = started(folder, cache, *flags)
-    printed, errors = program.communicate(timeout=600)
-    assert program.returncode == 0, errors
-    return printed
+    with started(folder, cache, *flags) as program:
+        done = program.wait()
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 def started(folder, cache, *flags):
-    """Starts a new Python: a fork has read where TensorFlow keeps programs."""
-    return subprocess.Popen(
-        [sys.executable, "-m", "training.meta_train",
-         f"--train_dir={folder}", *flags],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        env=os.environ | QUICK | {"HRNN_OPT_CACHE": str(cache)},
+    """A program that runs."""
+    return Program(
+        "training.meta_train", f"--train_dir={folder}", *flags,
+        HRNN_OPT_CACHE=str(cache),
     )  # fmt: skip
 
 
@@ -56,9 +51,9 @@ def stop_in_the_middle(folder, cache, *flags):
         while not checkpoints.numbered(folder):
             assert program.poll() is None and time.monotonic() < deadline
             time.sleep(0.02)
-        program.send_signal(signal.SIGTERM)
-        _, errors = program.communicate(timeout=120)
-    assert program.returncode == 0, errors
+        program.signal(signal.SIGTERM)
+        done = program.wait(120)
+    assert done.returncode == 0, done.stderr
 
 
 def compiled(cache) -> set:

@@ -71,12 +71,15 @@ def test_attended_parameters_are_theta_without_attention(config):
             assert np.all(differ) if config.attention else not np.any(differ)
 
 
-def movement(scale, config, lr=0.125):
-    run = Run(start(dtype="float32"), config=config, lr=lr)
+def movements(scales, config, rates):
+    """How far a run of 8 steps leads for each pair of a scale and a rate."""
+    begin = np.stack([start(dtype="float32")] * len(rates), axis=-1)
+    run = Run(begin, config=config, lr=rates)
     for g in draw_gradients(8):
-        run.step(np.asarray(scale * g, "float32"))
+        columns = [scale * g for scale in scales]
+        run.step(np.stack(columns, axis=-1).astype("float32"))
     assert np.all([np.all(np.isfinite(v)) for v in values(run)])
-    return run.theta.numpy().astype("float64") - start(dtype="float32")
+    return np.transpose(run.theta.numpy().astype("float64") - begin)
 
 
 @pytest.mark.parametrize(
@@ -90,16 +93,17 @@ def test_scale_of_each_parameter_does_not_matter(name):
     scale = 10.0 ** np.random.default_rng(4).permutation(scales)
     if config.negligible:
         scale = np.repeat(scale, SIZES)
-    moved = movement(1, config)
-    error = np.max(np.abs(movement(scale, config) - moved))
+    moved, scaled = movements((1.0, scale), config, (0.125, 0.125))
+    error = np.max(np.abs(scaled - moved))
     assert error < 1e-3 * np.max(np.abs(moved))
 
 
 def test_steps_are_proportional_to_the_learning_rate(config):
     # The gradients are given, so the trajectory is linear in the rate.
-    once, twice = (movement(1, config, lr) for lr in (0.125, 0.25))
+    rates = (0.125, 0.25, 0.0)
+    once, twice, never = movements((1.0,) * 3, config, rates)
     np.testing.assert_allclose(twice, 2 * once, 1e-4, 1e-5)
-    assert not np.any(movement(1, config, 0.0))
+    assert not np.any(never)
 
 
 @pytest.mark.parametrize("largest", [1e-37, 3e38])

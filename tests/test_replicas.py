@@ -1,7 +1,6 @@
 """Several replicas, in separate processes."""
 
 import json
-import sys
 
 import pytest
 import tensorflow as tf
@@ -37,10 +36,7 @@ def test_whole_runs_under_two_mirrored_replicas():
 @pytest.mark.slow
 def test_two_workers_end_as_one_device(tmp_path):
     weights = weights_file(tmp_path)
-    program = [sys.executable, "-m", "tests.replica_worker"]
-    said = run_two(
-        [*program, str(tmp_path / "two.npz"), str(weights)], tmp_path
-    )
+    said = run_two("tests.replica_worker", tmp_path / "two.npz", weights)
     assert "CollectiveAllReduceStrategy 2" in said
     said = programs.succeeded(
         "tests.replica_worker", tmp_path / "one.npz", weights

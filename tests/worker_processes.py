@@ -1,12 +1,10 @@
 """Programs in separate processes, alone or as two workers."""
 
+import contextlib
 import json
-import os
-import pathlib
 import socket
-import subprocess
 
-from tests.programs import QUICK, ROOT
+from tests.programs import Program
 
 
 def free_port() -> int:
@@ -16,44 +14,24 @@ def free_port() -> int:
         return one.getsockname()[1]
 
 
-def environment(**more) -> dict:
-    """This process's environment, with our packages on the path."""
-    path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
-    return {**os.environ, **QUICK, "PYTHONPATH": path, **more}
-
-
-def run_two(program: list, logs: pathlib.Path) -> str:
+def run_two(module: str, *arguments) -> str:
     """Runs a program as two workers of `TF_CONFIG`; both must end well.
 
     Args:
-        program: command line of each worker.
-        logs: folder for their output.
+        module: name of the program, as for `python -m`.
+        arguments: arguments of each worker's command line.
 
     Returns:
         The end of the output of both.
     """
     cluster = {"worker": [f"localhost:{free_port()}" for _ in range(2)]}
-    files = [logs / f"worker{k}.log" for k in range(2)]
-    workers = []
-    try:
-        for k, file in enumerate(files):
+    with contextlib.ExitStack() as stack:
+        workers = []
+        for k in range(2):
             task = {"cluster": cluster, "task": {"type": "worker", "index": k}}
-            with file.open("w") as output:
-                workers.append(
-                    subprocess.Popen(
-                        program,
-                        cwd=ROOT,
-                        env=environment(TF_CONFIG=json.dumps(task)),
-                        stdout=output,
-                        stderr=subprocess.STDOUT,
-                    )
-                )
-        codes = [worker.wait(timeout=900) for worker in workers]
-    finally:
-        for worker in workers:
-            worker.kill()
-            worker.wait()
-        said = "\n".join(file.read_text()[-3000:] for file in files)
-        print(said)
-    assert codes == [0, 0], said
+            worker = Program(module, *arguments, TF_CONFIG=json.dumps(task))
+            workers.append(stack.enter_context(worker))
+        done = [worker.wait(900) for worker in workers]
+    said = "\n".join(one.said[-3000:] for one in done)
+    assert [one.returncode for one in done] == [0, 0], said
     return said

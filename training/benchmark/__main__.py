@@ -89,7 +89,7 @@ def _update() -> dict:
     result = update.run(PARAMS.value, SECONDS.value)
     result |= update.states(PARAMS.value, SECONDS.value)
     if SCALING.value:
-        update.print_scaling(SECONDS.value / 4)
+        update.print_scaling(PARAMS.value, SECONDS.value / 4)
     if MODEL.value:
         result |= update.first_step(MODEL.value)
     return result
@@ -128,7 +128,7 @@ def _asynchronous() -> dict:
 def _estimate() -> dict:
     from training.benchmark import estimates
 
-    return estimates.run(MODEL.value, SECONDS.value / 4)
+    return estimates.run(MODEL.value, SECONDS.value / 4, ONLY.value)
 
 
 def _embeddings() -> dict:

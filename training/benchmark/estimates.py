@@ -74,16 +74,29 @@ class Measured:
         return statistics.median(self._update.seconds() for _ in range(repeats))
 
 
-def run(name: str | None, seconds: float, jit_compile: bool = False) -> dict:
+def run(
+    name: str | None,
+    seconds: float,
+    only: str | None = None,
+    jit_compile: bool = False,
+) -> dict:
     """Forecast, measurement and their ratios for a small MLP and a network.
 
     Args:
         name: name of a model of keras.applications; None is ResNet50V2.
         seconds: measuring time for each figure of a forecast.
+        only: leaves out networks whose label does not contain this.
         jit_compile: whether the step is one compiled program.
     """
     rows, result = [], {}
-    for label, make in _models(name).items():
+    networks = _models(name)
+    chosen = {k: make for k, make in networks.items() if (only or "") in k}
+    if not chosen:
+        raise ValueError(
+            f"Flag --only must be part of one of {', '.join(networks)}. "
+            f"Received: --only={only}"
+        )
+    for label, make in chosen.items():
         model = make()
         model.compile(hrnn_opt.HierarchicalRNN(), jit_compile=jit_compile)
         forecast = hrnn_opt.estimate(model, batch=8, seconds=seconds)

@@ -179,20 +179,27 @@ def states(params: int, seconds: float) -> dict:
     return result
 
 
-def print_scaling(seconds: float):
+def print_scaling(params: int, seconds: float):
     """Time and bytes, measured and by section 3.1.1, as growth in each group.
 
     Time: N_P K_P^2 + N_T K_T^2 + K_G^2; memory: N_P K_P + N_T K_T + K_G.
+
+    Args:
+        params: largest number of parameters; the groups that do not vary it
+            have at most 100,000.
+        seconds: measuring time for each figure.
     """
     paper = RuleConfig()
     small = RuleConfig(param_units=5, tensor_units=10, global_units=10)
     large = RuleConfig(param_units=20, tensor_units=20, global_units=20)
+    decades = [n for n in (1_000, 10_000, 100_000, 1_000_000) if n <= params]
+    some = min(params, 100_000)
     groups = {
-        "parameters": [
-            (paper, [n]) for n in (1_000, 10_000, 100_000, 1_000_000)
+        "parameters": [(paper, [n]) for n in decades or [params]],
+        "tensors": [
+            (paper, [some // t] * t) for t in (1, 10, 100) if t <= some
         ],
-        "tensors": [(paper, [100_000 // t] * t) for t in (1, 10, 100)],
-        "units": [(c, [100_000]) for c in (small, paper, large)],
+        "units": [(c, [some]) for c in (small, paper, large)],
     }
     rows = []
     for name, cases in groups.items():
