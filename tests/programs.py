@@ -111,7 +111,10 @@ def succeeded(
 ) -> str:
     """The output of a program that must end without an error."""
     done = run(module, *arguments, seconds=seconds, **environment)
-    assert done.returncode == 0, done.stderr[-3000:]
+    # A crash tells its stack first, an exception last.
+    text = done.stderr
+    text = text if len(text) < 9000 else f"{text[:5000]}\n...\n{text[-4000:]}"
+    assert done.returncode == 0, text
     return done.stdout
 
 
