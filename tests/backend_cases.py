@@ -26,8 +26,12 @@ SHAPES = {
     "filters": (2, 1, 3, 2),
     "table": (11, 4),
 }
-PIECE = 2048  # parameters in a piece, where a tensor is to have two
-LARGE = {"large": (2, PIECE // 2 + 617), "bias": (5,), "small": (40, 3)}
+# Parameters of a piece, where a tensor is to have two: the usual number once.
+PIECES = {"float32": chunks.PIECE, "float64": 2048}
+LARGE = {
+    dtype: {"large": (2, piece // 2 + 617), "bias": (5,), "small": (40, 3)}
+    for dtype, piece in PIECES.items()
+}
 
 AVERAGING = {
     "use_ema": True,
@@ -188,11 +192,12 @@ def pieces_of(size):
 
 def large(weights, dtype, mode):
     """20 steps with a tensor of two pieces: theta at the end."""
-    with pieces_of(PIECE):
-        stepper = Stepper(weights, LARGE, dtype, mode, weight_decay=0.5)
-        for grads in with_a_bad_step(gradients(LARGE)):
+    shapes = LARGE[dtype]
+    with pieces_of(PIECES[dtype]):
+        stepper = Stepper(weights, shapes, dtype, mode, weight_decay=0.5)
+        for grads in with_a_bad_step(gradients(shapes)):
             stepper.step(grads)
-    arrays = dict(zip(LARGE, stepper.theta(), strict=True))
+    arrays = dict(zip(shapes, stepper.theta(), strict=True))
     return arrays | {"skipped": stepper.optimizer.skipped_steps}
 
 

@@ -173,7 +173,7 @@ def test_tensor_of_two_pieces_moves_alike(results, backend, mode, dtype):
     wanted = results.get("tensorflow")[f"large {dtype} eager"]
     got = results.get(backend)[f"large {dtype} {mode}"]
     assert got["skipped"] == 1
-    assert_moved_alike(got, wanted, LARGE, TOLERANCE[dtype])
+    assert_moved_alike(got, wanted, LARGE[dtype], TOLERANCE[dtype])
 
 
 def features():
