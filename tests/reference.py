@@ -425,11 +425,16 @@ class ReferenceOptimizer:
             remembered = {
                 name: copy.deepcopy(getattr(self, name)) for name in MEMORY
             }
-        for t in grads:
-            self.log_step[t] -= excess[t]
         if self.config.negligible:
             grads = {t: self._what_counts(t, g) for t, g in grads.items()}
-        eta_mean = self._mean_log_step(list(grads))
+        tensors = list(grads)
+        if self.config.tensor_spread:
+            below = self.log_step - excess
+            eta_mean = self._mean_log_step(tensors, below)
+            for t in tensors:
+                limit = eta_mean + self.config.tensor_spread
+                excess[t] += max(below[t] - limit, 0.0)
+        eta_mean = self._mean_log_step(tensors, self.log_step - excess)
         new_h_tensor = None
         if self.use_tensor:
             new_h_tensor = self.h_tensor.copy()
@@ -488,12 +493,12 @@ class ReferenceOptimizer:
             self.ceiling = self.log_step.copy()
         return np.maximum(self.log_step - self.ceiling, 0)
 
-    def _mean_log_step(self, tensors):
+    def _mean_log_step(self, tensors, log_step):
         """The mean of eta_bar over the elements of the last steps."""
         population = self.population[tensors]
         if not population.any():
             return 0.0
-        return np.sum(population * self.log_step[tensors]) / population.sum()
+        return np.sum(population * log_step[tensors]) / population.sum()
 
     def _what_counts(self, t, g):
         """g, but 0 where it is far below the largest mean |g| of its tensor."""

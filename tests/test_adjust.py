@@ -62,6 +62,25 @@ def test_only_what_is_named_changes():
     assert changed["stages"] == [STAGE, STAGE | {"from": 7, "adjusted": told}]
 
 
+def test_a_number_of_the_rule():
+    arrays, changed = adjust(*checkpoint(), {}, {}, {"tensor_spread": 0.5})
+    for vector in VECTORS:
+        np.testing.assert_array_equal(arrays[vector], checkpoint()[0][vector])
+    assert RuleConfig.from_dict(changed["rule_config"]).tensor_spread == 0.5
+    assert changed["config"]["tensor_spread"] == 0.5
+    stage = changed["stages"][-1]
+    assert stage["settings"] == {"clip": 2.0, "tensor_spread": 0.5}
+    assert stages.commands(changed["stages"])[-1].endswith(
+        "--rule=tensor_spread=0.5"
+    )
+    for rule, words in (
+        ({"lazy": 1.0}, "Received: rule='lazy'"),
+        ({"tensor_spread": -1.0}, "must be a number in"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            adjust(*checkpoint(), {}, {}, rule)
+
+
 def test_the_card_tells_of_it_and_of_what_follows():
     arrays, info = adjust(*checkpoint(), *CHANGES)
     first, second, third = stages.commands(with_unit(arrays, info)["stages"])
@@ -80,10 +99,14 @@ def test_a_changed_checkpoint_is_written_and_read(tmp_path):
     said = succeeded(
         "training.adjust", f"--weights={source}", f"--out={out}",
         "--add=step_bias=0.25", "--multiply=step_bias=2",
-        "--multiply=signal_kernel=0.5",
+        "--multiply=signal_kernel=0.5", "--rule=tensor_spread=0.5",
     )  # fmt: skip
-    assert json.loads(said) == {"add": CHANGES[0], "multiply": CHANGES[1]}
-    wanted, info = adjust(*checkpoint(), *CHANGES)
+    assert json.loads(said) == {
+        "add": CHANGES[0],
+        "multiply": CHANGES[1],
+        "rule": {"tensor_spread": 0.5},
+    }
+    wanted, info = adjust(*checkpoint(), *CHANGES, {"tensor_spread": 0.5})
     arrays, found = checkpoints.read(out)
     assert found["stages"] == info["stages"]
     for name, value in wanted.items():

@@ -55,7 +55,7 @@ class Results:
     def __init__(self, folder):
         self.folder = folder
         self.weights = weights_file(
-            folder, SEED, negligible=0.01, length_unit=0.5
+            folder, SEED, negligible=0.01, tensor_spread=0.002, length_unit=0.5
         )
         self.get = functools.cache(self._get)
 

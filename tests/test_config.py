@@ -13,17 +13,17 @@ from hrnn_opt.rule.config import WITHOUT_LENGTH, WITHOUT_TENSOR_RNN
 FIELDS = dataclasses.fields(RuleConfig)
 SIZES = [field.name for field in FIELDS if field.type is int]
 SWITCHES = [field.name for field in FIELDS if field.type is bool]
-SHARES = {field.name for field in FIELDS if field.type is float}
+NUMBERS = {field.name for field in FIELDS if field.type is float}
 
 NOTHING = dict.fromkeys(SWITCHES, False)
 NO_NUMBERS = ("0", "1", None, True, math.nan)
 
 
-def test_fields_are_sizes_switches_and_shares():
+def test_fields_are_sizes_switches_and_numbers():
     assert len(SIZES) == 4
     assert len(SWITCHES) == 12
-    assert len(SHARES) == 2
-    assert len(FIELDS) == 18
+    assert len(NUMBERS) == 3
+    assert len(FIELDS) == 19
 
 
 @pytest.mark.parametrize("name", SIZES)
@@ -51,6 +51,10 @@ def test_wrong_switch_is_refused(name, value):
     ("name", "interval", "value"),
     [
         *(("negligible", "[0, 1)", v) for v in (-1e-5, 1.0, 2, *NO_NUMBERS)),
+        *(
+            ("tensor_spread", "[0, inf)", v)
+            for v in (-1e-5, float("inf"), *NO_NUMBERS)
+        ),
         *(("length_unit", "(0, 1]", v) for v in (0, -0.1, 1.01, *NO_NUMBERS)),
     ],
 )
@@ -90,6 +94,11 @@ def test_wrong_share_is_refused(name, interval, value):
             WITHOUT_LENGTH | {"relative_learning_rate": True},
         ),
         ("relative_log_magnitudes", "timescales >= 2", {"timescales": 1}),
+        (
+            "tensor_spread",
+            "relative_learning_rate=True",
+            {"relative_learning_rate": False, "tensor_spread": 1.0},
+        ),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
@@ -100,7 +109,7 @@ def test_senseless_combination_is_refused(name, needs, fields):
     received = rf"Received: RuleConfig\(.*\b{other}={value}\b"
     with pytest.raises(ValueError, match=re.escape(text) + ".*" + received):
         RuleConfig(**fields)
-    RuleConfig(**fields | {name: False})
+    RuleConfig(**fields | {name: type(fields.get(name, False))()})
 
 
 @pytest.mark.parametrize(
@@ -110,16 +119,17 @@ def test_senseless_combination_is_refused(name, needs, fields):
         {"param_units": 5, "attention": False},
         NOTHING,
         {"negligible": 1e-5},
+        {"tensor_spread": 2.5},
         {"length_unit": 0.05},
     ],
-    ids=["default", "some", "nothing", "negligible", "unit"],
+    ids=["default", "some", "nothing", "negligible", "spread", "unit"],
 )
 def test_round_trip_by_json(fields):
     config = RuleConfig(**fields)
     stored = json.loads(json.dumps(config.to_dict()))
     # Files that are older than the shares do not contain them.
-    assert set(stored) - SHARES == set(SIZES + SWITCHES)
-    assert set(stored) & SHARES == set(fields) & SHARES
+    assert set(stored) - NUMBERS == set(SIZES + SWITCHES)
+    assert set(stored) & NUMBERS == set(fields) & NUMBERS
     assert RuleConfig.from_dict(stored) == config
 
 

@@ -174,6 +174,12 @@ def test_log_steps_stay_near_their_mean():
     assert_close(eta_bar, [-3.875, -3.875, 0.125, 6.125, 6.125])
 
 
+def test_tensors_are_lowered_to_their_bound():
+    log_step = constant(-3.0, 0.5, 2.0)
+    got = step_length.tensor_excess(log_step, constant(0.25), 1.0)
+    assert_close(got, [0, 0, 0.75])
+
+
 def test_step_has_the_root_mean_square_of_its_length():
     d, eta = constant(3.0, -4.0, 0.0), constant(math.log(2))
     unscaled = step_length.unscaled_step(d, eta)

@@ -48,14 +48,17 @@ def test_plain_steps(path, mode):
 
 
 @pytest.mark.parametrize("mode", ["eager", "graph", "jit"])
-def test_negligible_gradients_and_a_unit(tmp_path, mode):
-    path = weights_file(tmp_path, negligible=0.05, length_unit=0.3)
+def test_negligible_gradients_a_bound_and_a_unit(tmp_path, mode):
+    path = weights_file(
+        tmp_path, negligible=0.05, tensor_spread=0.002, length_unit=0.3
+    )
     pair = ReferencePair(path, mode=mode)
     gradients = draw_gradients(10)
     gradients[4][KERNEL] = gradients[5][KERNEL] = None
     gradients[5][SCALE] = None
     for step in gradients[6:8]:
         step[BIAS] *= 1e-4
+    lowered = 0
     for step, given in enumerate(gradients):
         before = pair.variables[BIAS].numpy()
         pair.step(given)
@@ -63,8 +66,12 @@ def test_negligible_gradients_and_a_unit(tmp_path, mode):
         np.testing.assert_allclose(
             pair.optimizer._slots.tensors[0], pair.reference.largest, 1e-12
         )
+        steps = pair.reference.log_step
+        above = steps - pair.reference._mean_log_step(slice(None), steps)
+        lowered += np.any(above > 0.002)
         if step == 7:  # It is at theta since the previous step.
             np.testing.assert_array_equal(pair.variables[BIAS], before)
+    assert lowered > 3
 
 
 AVERAGING = {

@@ -45,6 +45,7 @@ ABLATIONS = {
     "no shortcut": {"shortcut": False},
     # For gradients whose scale differs by a hundred from step to step.
     "negligible": {"negligible": 0.05},
+    "bounded tensors": {"tensor_spread": 0.01},
     "unit": {"length_unit": 0.3},
     "unit, no length": {
         "length_unit": 0.3,

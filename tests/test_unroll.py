@@ -57,7 +57,8 @@ def test_backward_equals_the_tape(compiled):
 
 
 def test_backward_where_gradients_are_negligible():
-    given = case(FAMILY, config=dataclasses.replace(TINY, negligible=0.5))
+    config = dataclasses.replace(TINY, negligible=0.5, tensor_spread=1e-4)
+    given = case(FAMILY, config=config)
     segment = given.forward()
     zeros = tf.nest.map_structure(tf.zeros_like, segment.state)
     gradient, *_ = given.backward(segment.states, zeros, WEIGHT)

@@ -28,6 +28,11 @@ ADD = flags.DEFINE_multi_string(
 MULTIPLY = flags.DEFINE_multi_string(
     "multiply", [], "NAME=NUMBER: multiply a meta-parameter by a number."
 )
+RULE = flags.DEFINE_multi_string(
+    "rule",
+    [],
+    "NAME=NUMBER: a new number in the rule's config, such as tensor_spread.",
+)
 
 
 def numbers(flag: str, values) -> dict[str, float]:
@@ -55,7 +60,14 @@ def main(argv):
     """Writes the checkpoint; prints what has changed as JSON."""
     if len(argv) > 1:
         raise app.UsageError(f"No arguments are taken. Received: {argv[1:]}")
-    changes = numbers("add", ADD.value), numbers("multiply", MULTIPLY.value)
+    changes = [
+        numbers(flag, values)
+        for flag, values in (
+            ("add", ADD.value),
+            ("multiply", MULTIPLY.value),
+            ("rule", RULE.value),
+        )
+    ]
     try:
         arrays, info = adjust(*checkpoints.read(WEIGHTS.value), *changes)
     except ValueError as error:

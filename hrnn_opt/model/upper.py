@@ -73,7 +73,7 @@ def begin(
         tensors.steps,
         old_rates.reference,
     )
-    tensors = tensors._replace(log_step=tensors.log_step - excess)
+    excess, mean = rule.lowered(config, tensors, excess)
     bias = hierarchy.param_bias(meta, shared)
     if bias is None:
         bias = ops.zeros_like(excess)
@@ -81,7 +81,7 @@ def begin(
         shared,
         tensors,
         new_rates,
-        rule.mean_log_step(tensors),
+        mean,
         largest,
         bias,
         excess,

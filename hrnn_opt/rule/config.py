@@ -5,6 +5,7 @@ A set of meta-parameters belongs to one configuration; both travel together.
 """
 
 import dataclasses
+import math
 
 RULE_VERSION = 3
 """Changes whenever the same weights would give another trajectory."""
@@ -44,14 +45,18 @@ class RuleConfig:
         negligible: an element's gradient below this share of the largest that
             its tensor had counts as none (`features.without_negligible`); 0
             counts all. Not in the paper.
+        tensor_spread: the mean log step length of a tensor is at most this far
+            above that of all parameters (`step_length.tensor_excess`); 0 sets
+            no bound. Not in the paper.
         length_unit: step lengths, of Eqs. 5-8, are multiples of this share of
             the learning rate. Whatever an RNN learned to begin with, with the
             right unit the first step is as long as the learning rate says
             (`training.evaluation.length_unit` finds it). 1 in the paper.
 
     Raises:
-        ValueError: a size is below 1, a share is not in [0, 1), a unit is not
-            in (0, 1], or switches contradict each other.
+        ValueError: a size is below 1, a share is not in [0, 1), a bound is
+            negative, a unit is not in (0, 1], or switches contradict each
+            other.
     """
 
     param_units: int = 10
@@ -71,6 +76,7 @@ class RuleConfig:
     age: bool = True
     tensor_step: bool = True
     negligible: float = 0.0
+    tensor_spread: float = 0.0
     length_unit: float = 1.0
 
     def __post_init__(self):
@@ -83,7 +89,7 @@ class RuleConfig:
                         f"Received: {field.name}={value!r}"
                     )
             elif field.type is float:
-                self._check_share(field, value)
+                self._check_number(field, value)
             elif type(value) is not int or value < 1:
                 raise ValueError(
                     f"Argument `{field.name}` must be an integer of at least "
@@ -100,6 +106,8 @@ class RuleConfig:
              "otherwise)", self.direction_length),
             ("relative_learning_rate", "direction_length=True (there is no "
              "step length otherwise)", self.direction_length),
+            ("tensor_spread", "relative_learning_rate=True (it bounds its "
+             "averages)", self.relative_learning_rate),
             ("relative_log_magnitudes", "timescales >= 2 (relative to the "
              "mean over timescales)", self.timescales > 1),
         ):  # fmt: skip
@@ -109,11 +117,14 @@ class RuleConfig:
                 )
 
     @staticmethod
-    def _check_share(field, value):
-        """Checks for [0, 1) where the default is 0, (0, 1] where it is 1."""
-        number = type(value) in (int, float) and 0 <= value <= 1
-        if not number or value == 1 - field.default:
-            interval = "(0, 1]" if field.default else "[0, 1)"
+    def _check_number(field, value):
+        """Checks that a number is in the interval of its field."""
+        interval, inside = {
+            "negligible": ("[0, 1)", lambda x: 0 <= x < 1),
+            "tensor_spread": ("[0, inf)", lambda x: 0 <= x < math.inf),
+            "length_unit": ("(0, 1]", lambda x: 0 < x <= 1),
+        }[field.name]
+        if type(value) not in (int, float) or not inside(value):
             raise ValueError(
                 f"Argument `{field.name}` must be a number in {interval}. "
                 f"Received: {field.name}={value!r}"
@@ -147,7 +158,7 @@ class RuleConfig:
     def to_dict(self) -> dict:
         """The fields as plain values, for JSON.
 
-        Shares are included only where they differ from the default, since older
+        Floats are included only where they differ from the default, since older
         files do not have them.
         """
         return {

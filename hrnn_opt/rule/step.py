@@ -197,6 +197,30 @@ def sense(
     return new, Sensed(x, d, u, ops.cast(moving, d.dtype), products)
 
 
+def lowered(config: RuleConfig, tensors: TensorState, excess=None):
+    """By how much step lengths are lowered before a step, and what remains.
+
+    Args:
+        config: the features in use.
+        tensors: the tensors' state.
+        excess: an amount that is known already, [1, T, ...], or None.
+
+    Returns:
+        The excess with that of `step_length.tensor_excess`, [1, T, ...] or
+        None, and `mean_log_step` without it. The state of tensors that will
+        have no gradient is not lowered.
+    """
+    log_step = tensors.log_step
+    if excess is not None:
+        log_step = log_step - excess
+    mean = mean_log_step(tensors._replace(log_step=log_step))
+    if not config.tensor_spread:
+        return excess, mean
+    more = step_length.tensor_excess(log_step, mean, config.tensor_spread)
+    mean = mean_log_step(tensors._replace(log_step=log_step - more))
+    return more if excess is None else excess + more, mean
+
+
 def mean_log_step(tensors: TensorState):
     """Mean of eta_bar that eta_rel is relative to (section 3.2.4): [...].
 
@@ -373,13 +397,15 @@ def step(
         tensors = tensors._replace(largest=largest)
 
     bias = hierarchy.param_bias(meta, state.shared)
+    excess, mean_eta_bar = lowered(config, tensors)
     param, sensed = sense(
         config,
         meta,
         state.param,
         g,
         None if bias is None else segments.spread(bias),
-        mean_log_step(tensors),
+        mean_eta_bar,
+        None if excess is None else segments.spread(excess),
     )
     sums = split_totals(config, totals(config, param, sensed, segments.total))
     shared, tensors = step_upper_levels(

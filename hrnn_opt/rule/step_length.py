@@ -33,6 +33,25 @@ def update_log_step(eta_bar, mean_eta_bar, delta_eta, gamma):
     return eta, gamma * eta_bar + (1 - gamma) * eta
 
 
+def tensor_excess(log_step, mean_eta_bar, spread: float):
+    """By how much step lengths of a tensor are lowered before its next step.
+
+    Not in the paper. One tensor whose steps are far longer than all others
+    spoils a network: its noise turns the gradients of the others, whose steps
+    then shrink instead of its own.
+
+    Args:
+        log_step: mean eta_bar of each tensor, [1, T, ...].
+        mean_eta_bar: its mean over all parameters of the problem, [...].
+        spread: largest distance above that mean.
+
+    Returns:
+        [1, T, ...], 0 within the bound.
+    """
+    above = log_step - mean_eta_bar - spread
+    return ops.relu(above)
+
+
 def attended_log_step(eta, offset):
     """Eq. 9: eta_phi = eta_theta + c."""
     return eta + offset

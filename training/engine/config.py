@@ -46,6 +46,11 @@ class MetaConfig:
         "zero, so that the rule stands still on solved problems. Not in the "
         "paper.",
     )
+    tensor_spread: float = _setting(
+        0.0,
+        "Largest distance of a tensor's mean log step length above that of all "
+        "parameters; 0 sets no bound. Not in the paper.",
+    )
     length_unit: float = _setting(
         1.0,
         "Unit of step lengths, as a share of the learning rate; see "
@@ -182,6 +187,7 @@ class MetaConfig:
             "vanishing_step_penalty",
             "long_step_penalty",
             "mean_between",
+            "tensor_spread",
         ):
             self._check(name, getattr(self, name) >= 0, "0 or positive")
         self._check("negligible", 0 <= self.negligible < 1, "in [0, 1)")
@@ -222,6 +228,7 @@ class MetaConfig:
             global_units=self.global_units,
             attention=self.attention,
             negligible=self.negligible,
+            tensor_spread=self.tensor_spread,
             length_unit=self.length_unit,
         )
 

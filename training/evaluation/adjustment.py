@@ -6,6 +6,8 @@ costs is decided by few numbers, such as `step_bias`, the constant of every
 change of a step length, and is found on whole runs (`evaluate practice`).
 """
 
+import dataclasses
+
 import numpy as np
 
 from hrnn_opt.rule import meta_parameters
@@ -16,7 +18,13 @@ VECTORS = ("state/vector", "state/average")
 """Meta-parameters of a checkpoint: the last ones and their running average."""
 
 
-def adjust(arrays: dict, info: dict, add: dict, multiply: dict):
+def adjust(
+    arrays: dict,
+    info: dict,
+    add: dict,
+    multiply: dict,
+    rule: dict | None = None,
+):
     """A checkpoint's arrays and info with some meta-parameters changed.
 
     Args:
@@ -24,11 +32,20 @@ def adjust(arrays: dict, info: dict, add: dict, multiply: dict):
         info: its info.
         add: numbers to add, by the names of `meta_parameters.shapes`.
         multiply: factors, which are applied first.
+        rule: new numbers of the rule's config, on which meta-parameters do not
+            depend, such as `tensor_spread`.
 
     Raises:
-        ValueError: an unknown name.
+        ValueError: an unknown name, or a number that its field does not allow.
     """
-    shapes = meta_parameters.shapes(RuleConfig.from_dict(info["rule_config"]))
+    rule = rule or {}
+    config = RuleConfig.from_dict(info["rule_config"])
+    numbers = [f.name for f in dataclasses.fields(config) if f.type is float]
+    for name in rule:
+        if name not in numbers:
+            raise ValueError(unknown("rule", name, tuple(numbers)))
+    config = dataclasses.replace(config, **rule)
+    shapes = meta_parameters.shapes(config)
     for argument, names in (("add", add), ("multiply", multiply)):
         for name in names:
             if name not in shapes:
@@ -40,8 +57,15 @@ def adjust(arrays: dict, info: dict, add: dict, multiply: dict):
         name: (factors * arrays[name] + shifts).astype(arrays[name].dtype)
         for name in VECTORS
     }
-    stage = info["stages"][-1] | {
+    told = {"add": add, "multiply": multiply}
+    last = info["stages"][-1]
+    stage = last | {
         "from": int(arrays["state/iteration"]),
-        "adjusted": {"add": add, "multiply": multiply},
+        "settings": last["settings"] | rule,
+        "adjusted": told | ({"rule": rule} if rule else {}),
     }
-    return arrays | changed, info | {"stages": [*info["stages"], stage]}
+    return arrays | changed, info | {
+        "rule_config": config.to_dict(),
+        "config": info["config"] | rule,
+        "stages": [*info["stages"], stage],
+    }

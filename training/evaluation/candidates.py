@@ -43,6 +43,8 @@ def digest(rule, vector) -> str:
     if isinstance(rule, Hierarchical):
         if rule.config.negligible:
             version += f", negligible {rule.config.negligible}"
+        if rule.config.tensor_spread:
+            version += f", spread {rule.config.tensor_spread}"
         if rule.config.length_unit != 1:
             version += f", unit {rule.config.length_unit}"
     content = version.encode() + vector.tobytes()

@@ -60,6 +60,7 @@ VARIANTS = {
     "no tensor step": Variant({"tensor_step": False}),
     "no relative magnitudes": Variant({"relative_log_magnitudes": False}),
     "negligible as none": Variant({"negligible": 1e-5}),
+    "bounded tensors": Variant({"tensor_spread": 0.7}),
     "short first steps": Variant({"length_unit": 0.03}),
     "equal lengths": Variant({}, {"heavy_tailed": False}),
     "no second derivatives": Variant({}, {"second_derivatives": False}),

@@ -5,6 +5,7 @@ enough to continue elsewhere), `meta_train.csv`, `held_out.csv`, `events`.
 """
 
 import csv
+import dataclasses
 import json
 import pathlib
 import time
@@ -168,8 +169,9 @@ def _check_rule(config: RuleConfig, found: dict):
         ValueError: they are not; names the fields that differ.
     """
     own, missing = config.to_dict(), object()
-    # Meta-parameters do not depend on `negligible` or on the unit.
-    names = sorted({*own, *found} - {"negligible", "length_unit"})
+    # Meta-parameters do not depend on these numbers.
+    numbers = {f.name for f in dataclasses.fields(config) if f.type is float}
+    names = sorted({*own, *found} - numbers)
     differ = [n for n in names if own.get(n, missing) != found.get(n, missing)]
     if differ:
         expected = {n: own[n] for n in differ if n in own}
