@@ -1,12 +1,13 @@
 """From a run to weights and to tables, by the commands that users run."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
 
 from hrnn_opt import HierarchicalRNN, weights
-from tests.programs import succeeded
+from tests.programs import refused, succeeded
 from training.evaluation import candidates
 
 pytestmark = [pytest.mark.slow, pytest.mark.required]
@@ -48,6 +49,20 @@ def test_model_card(run, tmp_path):
     assert (tmp_path / "three.png").read_bytes().startswith(b"\x89PNG")
     assert (tmp_path / "three-run.npz").stat().st_size < 2e6
     HierarchicalRNN(weights=tmp_path / "three.npz")
+
+
+def test_the_card_of_a_checkpoint_without_curves(run, tmp_path):
+    alone, out = tmp_path / "alone", tmp_path / "out"
+    alone.mkdir()
+    shutil.copyfile(run / "small.npz", alone / "small.npz")
+    flags = f"--train_dir={alone}", "--name=three", f"--out={out}"
+    said = refused("training.model_card", *flags)
+    assert "must have the run's meta_train.csv" in said and not out.exists()
+    out.mkdir()
+    (out / "three.png").write_bytes(b"a picture")
+    program("model_card", *flags)
+    assert (out / "three.png").read_bytes() == b"a picture"
+    assert (out / "three.md").exists()
 
 
 def test_first_step(run):

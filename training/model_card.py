@@ -4,6 +4,9 @@ Turns a run into the files that are shipped: `NAME.npz`, weights with their
 provenance; `NAME.png`, the meta-loss; `NAME_step_lengths.png`; `NAME.md`, the
 model card; and, in `--run_out`, `NAME-run.npz`, the small checkpoint from which
 the run can be continued elsewhere.
+
+A folder that holds nothing but `small.npz`, such as one of `training.adjust`,
+has no curves: the pictures in `--out` then stay as they are.
 """
 
 import csv
@@ -234,6 +237,15 @@ def main(argv):
         raise app.UsageError(f"Only flags are taken. Received: {argv[1:]}")
     folder, out = pathlib.Path(TRAIN_DIR.value), pathlib.Path(OUT.value)
     name = NAME.value
+    if (
+        not (folder / "meta_train.csv").exists()
+        and not (out / f"{name}.png").exists()
+    ):
+        raise app.UsageError(
+            "The folder of --train_dir must have the run's meta_train.csv, or "
+            f"that of --out the pictures of {name!r}. Received: "
+            f"--train_dir={folder} --out={out}"
+        )
     arrays, info = checkpoints.read(folder / "small.npz")
     facts = provenance(arrays, info)
     rule = RuleConfig.from_dict(info["rule_config"])
@@ -243,8 +255,9 @@ def main(argv):
     digest = weights.save(
         out / f"{name}.npz", rule, arrays["state/average"], facts
     )
-    plot(folder, out / f"{name}.png")
-    plot_step_lengths(folder, out / f"{name}_step_lengths.png")
+    if (folder / "meta_train.csv").exists():
+        plot(folder, out / f"{name}.png")
+        plot_step_lengths(folder, out / f"{name}_step_lengths.png")
     (out / f"{name}.md").write_text(card(name, facts, rule, evaluations, notes))
     run_out = pathlib.Path(RUN_OUT.value or out)
     run_out.mkdir(parents=True, exist_ok=True)
