@@ -75,11 +75,6 @@ def become(program: dict):
     os.environ.update(program["environment"])
     time.tzset()
     sys.argv[1:] = program["arguments"]
-    if os.environ.get("XLA_FLAGS"):
-        # As in `conftest.graphs_as_traced`.
-        sys.modules["tensorflow"].config.optimizer.set_experimental_options(
-            {"disable_meta_optimizer": True}
-        )
     runpy.run_module(program["module"], run_name="__main__", alter_sys=True)
 
 
