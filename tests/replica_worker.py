@@ -5,6 +5,7 @@ It is a worker if `TF_CONFIG` says so. Its final state is written to a file.
 Started by `test_replicas.py`.
 """
 
+import os
 import sys
 from unittest import mock
 
@@ -134,6 +135,12 @@ def load(path) -> dict[str, list]:
 
 
 if __name__ == "__main__":
+    # On processors with units for bfloat16, oneDNN rounds products of batches
+    # of other sizes in other places. TensorFlow reads this when it is imported.
+    if os.environ.get("TF_ENABLE_ONEDNN_OPTS") != "0":
+        os.environ["TF_ENABLE_ONEDNN_OPTS"] = "0"
+        command = [sys.executable, "-m", "tests.replica_worker", *sys.argv[1:]]
+        os.execv(sys.executable, command)
     out, weights = sys.argv[1:]
     strategy = replicas.make_strategy()
     print(type(strategy).__name__, strategy.num_replicas_in_sync, flush=True)
