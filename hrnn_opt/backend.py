@@ -175,6 +175,11 @@ def maximum(a, b):
     return torch.maximum(a, b) if NAME == "torch" else keras.ops.maximum(a, b)
 
 
+def minimum(a, b):
+    """The smaller of each pair, in the precision of a and b."""
+    return torch.minimum(a, b) if NAME == "torch" else keras.ops.minimum(a, b)
+
+
 def segment_sum(rows, owner, count: int):
     """Sums the rows [R, ...] of each owner, [count, ...], in their precision.
 

@@ -234,7 +234,7 @@ def clip_global_norm(grads, limit):
 
 MEMORY = (
     "h", "g_bar", "r", "eta_bar", "h_tensor", "h_global", "largest", "steps",
-    "log_step", "population",
+    "log_step", "population", "average", "own_steps",
 )  # fmt: skip
 """The state that is frozen at a rate far below the largest so far."""
 
@@ -305,6 +305,8 @@ class ReferenceOptimizer:
         self.steps = np.zeros(len(sizes))
         self.log_step = np.zeros(len(sizes))
         self.population = np.zeros(len(sizes))
+        self.average = np.zeros(len(sizes))
+        self.own_steps = [np.zeros(n) for n in sizes]
         self.largest_rate = 0.0
         self.ceiling = np.zeros(len(sizes))
         self.debt = np.zeros(len(sizes))
@@ -428,6 +430,12 @@ class ReferenceOptimizer:
         if self.config.negligible:
             grads = {t: self._what_counts(t, g) for t, g in grads.items()}
         tensors = list(grads)
+        if self.config.tensor_growth:
+            for t in tensors:
+                early = 1000 / self.steps[t] if self.steps[t] else 0.0
+                distance = self.config.tensor_growth * (1 + early)
+                limit = self.average[t] + distance
+                excess[t] += max(self.log_step[t] - excess[t] - limit, 0.0)
         if self.config.tensor_spread:
             below = self.log_step - excess
             eta_mean = self._mean_log_step(tensors, below)
@@ -472,6 +480,10 @@ class ReferenceOptimizer:
             self.population[t] = own.sum()
             if self.use_eta_bar:
                 self.log_step[t] = self.eta_bar[t][own].mean()
+                if self.config.tensor_growth:
+                    weight = min(2 / max(self.steps[t], 1), 1)
+                    change = self.log_step[t] - self.average[t]
+                    self.average[t] += weight * change
         self.h_tensor = new_h_tensor
         if self.use_global:
             active = [self.h_tensor[:, t] for t in grads]
@@ -578,12 +590,19 @@ class ReferenceOptimizer:
         self.h[t], self.g_bar[t], self.r[t] = h, g_bar, r
         if self.use_eta_bar:
             self.eta_bar[t] = eta_bar
+        factor = np.ones(n)
+        if config.catch_up:
+            self.own_steps[t] = self.own_steps[t] + moving
+            seen = np.maximum(self.own_steps[t], 1)
+            factor = np.clip((self.steps[t] + 1) / seen, 1, config.catch_up)
         if not config.direction_length:
-            steps = lr * d
+            steps = lr * d * factor
         else:
             eta_of = [eta]
             if config.attention:  # Eq. 9: eta_phi = eta_theta + c
                 eta_of.append(eta + weights["attention_offset"][0])
             pairs = zip(eta_of, d, strict=True)
-            steps = [scaled_step(lr, e, row, moving) for e, row in pairs]
+            steps = [
+                factor * scaled_step(lr, e, row, moving) for e, row in pairs
+            ]
         return steps[0], steps[-1], np.stack(x, axis=1), new_r, moving

@@ -119,6 +119,8 @@ class ReferencePair:
             if self.optimizer.config.attention:
                 same("offset", slots.offset(t), reference.offset[t])
             packed = [reference.h[t], reference.g_bar[t], reference.r[t]]
+            if reference.config.catch_up:
+                packed.append(reference.own_steps[t][None])
             if reference.eta_bar is not None:
                 packed.append(reference.eta_bar[t][None])
             state = tf.concat([s.value for s in slots.states[t]], axis=-1)

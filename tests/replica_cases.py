@@ -178,7 +178,13 @@ def test_a_tensor_without_gradient_stays_as_on_one_device(tmp_path):
     for step in (1, 2):
         for own in gradients[step]:
             own[1] = None
-    path = weights_file(tmp_path, negligible=0.01, tensor_spread=0.002)
+    path = weights_file(
+        tmp_path,
+        negligible=0.01,
+        tensor_spread=0.002,
+        tensor_growth=1e-5,
+        catch_up=3.0,
+    )
     one, two = both(path, gradients[:1])
     one.optimizer.swap_to_theta()
     two.optimizer.swap_to_theta()

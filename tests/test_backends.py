@@ -55,7 +55,13 @@ class Results:
     def __init__(self, folder):
         self.folder = folder
         self.weights = weights_file(
-            folder, SEED, negligible=0.01, tensor_spread=0.002, length_unit=0.5
+            folder,
+            SEED,
+            negligible=0.01,
+            tensor_spread=0.002,
+            tensor_growth=1e-5,
+            catch_up=3.0,
+            length_unit=0.5,
         )
         self.get = functools.cache(self._get)
 

@@ -22,8 +22,8 @@ NO_NUMBERS = ("0", "1", None, True, math.nan)
 def test_fields_are_sizes_switches_and_numbers():
     assert len(SIZES) == 4
     assert len(SWITCHES) == 12
-    assert len(NUMBERS) == 3
-    assert len(FIELDS) == 19
+    assert len(NUMBERS) == 5
+    assert len(FIELDS) == 21
 
 
 @pytest.mark.parametrize("name", SIZES)
@@ -52,7 +52,8 @@ def test_wrong_switch_is_refused(name, value):
     [
         *(("negligible", "[0, 1)", v) for v in (-1e-5, 1.0, 2, *NO_NUMBERS)),
         *(
-            ("tensor_spread", "[0, inf)", v)
+            (name, "[0, inf)", v)
+            for name in ("tensor_spread", "tensor_growth", "catch_up")
             for v in (-1e-5, float("inf"), *NO_NUMBERS)
         ),
         *(("length_unit", "(0, 1]", v) for v in (0, -0.1, 1.01, *NO_NUMBERS)),
@@ -99,6 +100,11 @@ def test_wrong_share_is_refused(name, interval, value):
             "relative_learning_rate=True",
             {"relative_learning_rate": False, "tensor_spread": 1.0},
         ),
+        (
+            "tensor_growth",
+            "relative_learning_rate=True",
+            {"relative_learning_rate": False, "tensor_growth": 1.0},
+        ),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
@@ -120,9 +126,18 @@ def test_senseless_combination_is_refused(name, needs, fields):
         NOTHING,
         {"negligible": 1e-5},
         {"tensor_spread": 2.5},
+        {"tensor_growth": 0.1, "catch_up": 300},
         {"length_unit": 0.05},
     ],
-    ids=["default", "some", "nothing", "negligible", "spread", "unit"],
+    ids=[
+        "default",
+        "some",
+        "nothing",
+        "negligible",
+        "spread",
+        "growth",
+        "unit",
+    ],
 )
 def test_round_trip_by_json(fields):
     config = RuleConfig(**fields)

@@ -180,6 +180,36 @@ def test_tensors_are_lowered_to_their_bound():
     assert_close(got, [0, 0, 0.75])
 
 
+def test_growth_is_bounded_more_tightly_with_time():
+    log_step, mean = constant(2.0, 2.0, 2.0), constant(1.0, 1.0, 1.5)
+    steps = constant(1000.0, 4000.0, 500.0)
+    got = step_length.growth_excess(log_step, mean, steps, 0.25)
+    assert_close(got, [0.5, 1 - 0.25 * 1.25, 0])
+    zero = constant(0.0)
+    assert_close(step_length.growth_excess(zero, zero, zero, 0.25), 0)
+
+
+def test_average_over_log_time_follows_a_logarithm():
+    mean, lags = constant(0.0), []
+    for n in range(1, 2001):
+        log_step = constant(math.log(n))
+        mean = step_length.average_over_log_time(
+            mean, log_step, constant(float(n))
+        )
+        lags.append(float((log_step - mean)[0]))
+    assert lags[:2] == [0, 0]
+    # Half a nat, at any time.
+    np.testing.assert_allclose(lags[1000:], 0.5, atol=2e-3)
+
+
+def test_rare_elements_catch_up():
+    u = constant(1.0, -2.0, 3.0, 0.0)
+    got = step_length.catch_up(
+        u, constant(20.0), constant(20.0, 5.0, 1.0, 0.0), 10.0
+    )
+    assert_close(got, [1, -8, 30, 0])
+
+
 def test_step_has_the_root_mean_square_of_its_length():
     d, eta = constant(3.0, -4.0, 0.0), constant(math.log(2))
     unscaled = step_length.unscaled_step(d, eta)

@@ -46,6 +46,14 @@ ABLATIONS = {
     # For gradients whose scale differs by a hundred from step to step.
     "negligible": {"negligible": 0.05},
     "bounded tensors": {"tensor_spread": 0.01},
+    "bounded growth": {"tensor_growth": 1e-5},
+    "both bounds": {"tensor_spread": 0.01, "tensor_growth": 1e-5},
+    "catching up": {"catch_up": 3.0, "negligible": 0.05},
+    "catching up, no length": {
+        "catch_up": 3.0,
+        "negligible": 0.05,
+        **WITHOUT_LENGTH,
+    },
     "unit": {"length_unit": 0.3},
     "unit, no length": {
         "length_unit": 0.3,
@@ -126,6 +134,8 @@ def state_of_reference(reference):
     phi = [np.ravel(phi)[None] for phi in reference.variables]
     fields = {"theta": flat, "phi": phi, "h": reference.h}
     fields |= {"g_bar": reference.g_bar, "r": reference.r}
+    if reference.config.catch_up:
+        fields["own_steps"] = [steps[None] for steps in reference.own_steps]
     if reference.eta_bar is not None:
         fields["eta_bar"] = [eta_bar[None] for eta_bar in reference.eta_bar]
     fields = {k: np.concatenate(v, axis=1) for k, v in fields.items()}
@@ -133,7 +143,7 @@ def state_of_reference(reference):
         fields["h_tensor"] = reference.h_tensor
     if reference.h_global is not None:
         fields["h_global"] = reference.h_global[:, None]
-    for name in ("largest", "steps", "log_step", "population"):
+    for name in ("largest", "steps", "log_step", "population", "average"):
         fields[name] = getattr(reference, name)[None]
     return fields | {"skipped": np.asarray(reference.skipped)}
 

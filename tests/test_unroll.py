@@ -57,7 +57,13 @@ def test_backward_equals_the_tape(compiled):
 
 
 def test_backward_where_gradients_are_negligible():
-    config = dataclasses.replace(TINY, negligible=0.5, tensor_spread=1e-4)
+    config = dataclasses.replace(
+        TINY,
+        negligible=0.5,
+        tensor_spread=1e-4,
+        tensor_growth=1e-6,
+        catch_up=3.0,
+    )
     given = case(FAMILY, config=config)
     segment = given.forward()
     zeros = tf.nest.map_structure(tf.zeros_like, segment.state)

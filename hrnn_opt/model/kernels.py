@@ -37,9 +37,13 @@ def _repack(state: ParamState, packed, seeds):
 def unpack(config: RuleConfig, packed) -> ParamState:
     """The inverse of `pack`."""
     p, s = config.param_units, config.timescales
-    eta_bar = packed[p + 2 * s :] if config.relative_learning_rate else None
+    end = p + 2 * s + bool(config.catch_up)
     return ParamState(
-        packed[:p], packed[p : p + s], packed[p + s : p + 2 * s], eta_bar
+        packed[:p],
+        packed[p : p + s],
+        packed[p + s : p + 2 * s],
+        packed[p + 2 * s : end] if config.catch_up else None,
+        packed[end:] if config.relative_learning_rate else None,
     )
 
 
@@ -53,6 +57,7 @@ def sense_chunk(
     largest,
     bias,
     excess,
+    steps,
     filled,
     seeds=None,
 ):
@@ -71,6 +76,7 @@ def sense_chunk(
             only its shape counts without Tensor RNN.
         excess: excess log step length of the rows' tensors (`rates.follow`),
             [1, R].
+        steps: number of earlier steps of the rows' tensors, [1, R].
         filled: parameters in each row that are not padding [R], or None if
             there is no padding.
         seeds: seeds for `rounding.to_bfloat16` [words(F), R], None if the state
@@ -97,6 +103,7 @@ def sense_chunk(
         ops.expand_dims(bias, -1),
         mean_eta_bar,
         ops.expand_dims(excess, -1),
+        ops.expand_dims(steps, -1),
     )
     kept = select(still, state, new)
     total = functools.partial(_row_sums, filled)
@@ -118,6 +125,7 @@ def fallback_chunk(
     largest,
     bias,
     excess,
+    steps,
     filled,
     seeds=None,
 ):

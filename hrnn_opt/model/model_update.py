@@ -131,12 +131,18 @@ def _step(config, slots, targets, grads, lr, rounding_keys):
         begun.largest,
         begun.bias,
         begun.excess,
+        begun.tensors.steps,
         rounding_keys,
     )
     for column, target in enumerate(targets[dense:], dense):
         own = [
             None if x is None else x[:, column : column + 1]
-            for x in (begun.largest, begun.bias, begun.excess)
+            for x in (
+                begun.largest,
+                begun.bias,
+                begun.excess,
+                begun.tensors.steps,
+            )
         ]
         moves, total = tables.sense(
             config, slots.states[target.number][0], target.rows, common, own
@@ -184,8 +190,7 @@ def _fallback_step(config, slots, targets, grads, lr, rounding_keys):
         ),
         grads,
         None,
-        ops.zeros((1, len(targets)), slots.dtype),
-        ops.zeros((1, len(targets)), slots.dtype),
+        *(ops.zeros((1, len(targets)), slots.dtype) for _ in range(3)),
         rounding_keys,
         kernels.fallback_chunk,
     )
@@ -209,6 +214,7 @@ def _sense(
     largest,
     bias,
     excess,
+    steps,
     rounding_keys,
     kernel=kernels.sense_chunk,
 ):
@@ -231,6 +237,7 @@ def _sense(
             else ops.take(largest, chunk.owner, axis=-1),
             ops.take(bias, chunk.owner, axis=-1),
             ops.take(excess, chunk.owner, axis=-1),
+            ops.take(steps, chunk.owner, axis=-1),
             chunk.filled,
             _seeds(chunk, rounding_keys, slice(-2)),
         )

@@ -111,7 +111,8 @@ def sense(config: RuleConfig, state, blocks, common, own):
         state: variable [rows, F width].
         blocks: the rows that have a gradient.
         common: meta-parameters, mean log step length, `Begun.still`.
-        own: largest (or None), bias and excess of the table, [., 1] each.
+        own: largest (or None), bias, excess and steps of the table, [., 1]
+            each.
 
     Returns:
         u of each block [k, width], and `step.totals` of the table [F, 1].
@@ -169,6 +170,7 @@ def sense_rows(
     largest,
     bias,
     excess,
+    steps,
 ):
     """`kernels.sense_chunk` for rows [k, width] of a single tensor.
 
@@ -184,6 +186,7 @@ def sense_rows(
             where nothing is negligible.
         bias: `hierarchy.param_bias` of the tensor [3P or 3P + 1, 1].
         excess: excess log step length (`rates.follow`) of the tensor [1, 1].
+        steps: number of earlier steps of the tensor [1, 1].
 
     Returns:
         The new state, u [k, width], and the rows' `step.totals` [., k].
@@ -204,6 +207,7 @@ def sense_rows(
         ops.expand_dims(bias, -1),
         mean_eta_bar,
         ops.expand_dims(excess, -1),
+        ops.expand_dims(steps, -1),
     )
     sums = rule.totals(
         config, new, sensed, lambda x: ops.sum(x, axis=-1) * real

@@ -48,6 +48,13 @@ class RuleConfig:
         tensor_spread: the mean log step length of a tensor is at most this far
             above that of all parameters (`step_length.tensor_excess`); 0 sets
             no bound. Not in the paper.
+        tensor_growth: the mean log step length of a tensor is at most this far
+            above its own average over log time (`step_length.growth_excess`),
+            further only in its first steps; 0 sets no bound. Not in the paper.
+        catch_up: an element that had a gradient in c of its tensor's n steps
+            makes its steps n / c times as long, at most this many times
+            (`step_length.catch_up`); 0 leaves them as they are. Not in the
+            paper.
         length_unit: step lengths, of Eqs. 5-8, are multiples of this share of
             the learning rate. Whatever an RNN learned to begin with, with the
             right unit the first step is as long as the learning rate says
@@ -77,6 +84,8 @@ class RuleConfig:
     tensor_step: bool = True
     negligible: float = 0.0
     tensor_spread: float = 0.0
+    tensor_growth: float = 0.0
+    catch_up: float = 0.0
     length_unit: float = 1.0
 
     def __post_init__(self):
@@ -108,6 +117,8 @@ class RuleConfig:
              "step length otherwise)", self.direction_length),
             ("tensor_spread", "relative_learning_rate=True (it bounds its "
              "averages)", self.relative_learning_rate),
+            ("tensor_growth", "relative_learning_rate=True (it bounds its "
+             "averages)", self.relative_learning_rate),
             ("relative_log_magnitudes", "timescales >= 2 (relative to the "
              "mean over timescales)", self.timescales > 1),
         ):  # fmt: skip
@@ -122,6 +133,8 @@ class RuleConfig:
         interval, inside = {
             "negligible": ("[0, 1)", lambda x: 0 <= x < 1),
             "tensor_spread": ("[0, inf)", lambda x: 0 <= x < math.inf),
+            "tensor_growth": ("[0, inf)", lambda x: 0 <= x < math.inf),
+            "catch_up": ("[0, inf)", lambda x: 0 <= x < math.inf),
             "length_unit": ("(0, 1]", lambda x: 0 < x <= 1),
         }[field.name]
         if type(value) not in (int, float) or not inside(value):
@@ -152,7 +165,10 @@ class RuleConfig:
     def state_rows(self) -> int:
         """Floats a parameter needs in the packed slot (without the offset)."""
         return (
-            self.param_units + 2 * self.timescales + self.relative_learning_rate
+            self.param_units
+            + 2 * self.timescales
+            + bool(self.catch_up)
+            + self.relative_learning_rate
         )
 
     def to_dict(self) -> dict:

@@ -39,6 +39,7 @@ class ParamState(NamedTuple):
     h: Any  # [P, R, width, ...]
     g_bar: Any  # [S, R, width, ...]
     r: Any  # [S, R, width, ...]  sqrt(lambda)
+    own_steps: Any  # [1, R, width, ...]  with a gradient; None without catch_up
     eta_bar: Any  # [1, R, width, ...], None without relative learning rate
 
 
@@ -49,6 +50,7 @@ class TensorState(NamedTuple):
     steps: Any  # number of steps it has made
     log_step: Any  # mean of eta_bar after the last one
     population: Any  # number of elements that this is the mean of
+    average: Any  # average of log_step over log time
 
 
 class RuleState(NamedTuple):
@@ -81,6 +83,7 @@ def initial_param_state(config: RuleConfig, meta: Products, shape):
         ops.broadcast_to(h, (config.param_units, *shape)),
         zeros(config.timescales),
         zeros(config.timescales),
+        zeros(1) if config.catch_up else None,
         zeros(1) if config.relative_learning_rate else None,
     )
 
@@ -127,6 +130,7 @@ def sense(
     bias=None,
     mean_eta_bar=0.0,
     excess=None,
+    steps=None,
 ) -> tuple[ParamState, Sensed]:
     """Eqs. 1-4, 10, 13, 7-9: everything that is element-wise.
 
@@ -146,6 +150,8 @@ def sense(
         mean_eta_bar: `mean_log_step` of the problem.
         excess: amount to subtract from eta_bar of the elements that take part
             in this step, [1, R, 1, ...], or None.
+        steps: number of earlier steps of every row's tensor, [1, R, 1, ...];
+            only with `catch_up`.
 
     Returns:
         The new state, and what the other functions need.
@@ -188,7 +194,11 @@ def sense(
             eta_phi = step_length.attended_log_step(eta, c)
             eta = ops.concatenate([eta, eta_phi], axis=0)
         u = step_length.unscaled_step(d, eta)
-    new = ParamState(h, g_bar, r, eta_bar)
+    own_steps = None
+    if config.catch_up:
+        own_steps = state.own_steps + ops.cast(moving, d.dtype)
+        u = step_length.catch_up(u, steps + 1, own_steps, config.catch_up)
+    new = ParamState(h, g_bar, r, own_steps, eta_bar)
     if config.lazy:
         new = select(moving, new, old)
     products = None
@@ -200,25 +210,37 @@ def sense(
 def lowered(config: RuleConfig, tensors: TensorState, excess=None):
     """By how much step lengths are lowered before a step, and what remains.
 
+    First what grew too far in time, then what is too far above other tensors.
+
     Args:
         config: the features in use.
         tensors: the tensors' state.
         excess: an amount that is known already, [1, T, ...], or None.
 
     Returns:
-        The excess with that of `step_length.tensor_excess`, [1, T, ...] or
-        None, and `mean_log_step` without it. The state of tensors that will
-        have no gradient is not lowered.
+        The excess with those of `step_length`, [1, T, ...] or None, and
+        `mean_log_step` without it. The state of tensors that will have no
+        gradient is not lowered.
     """
     log_step = tensors.log_step
     if excess is not None:
         log_step = log_step - excess
+    found = [] if excess is None else [excess]
+    if config.tensor_growth:
+        found.append(
+            step_length.growth_excess(
+                log_step, tensors.average, tensors.steps, config.tensor_growth
+            )
+        )
+        log_step = log_step - found[-1]
     mean = mean_log_step(tensors._replace(log_step=log_step))
-    if not config.tensor_spread:
-        return excess, mean
-    more = step_length.tensor_excess(log_step, mean, config.tensor_spread)
-    mean = mean_log_step(tensors._replace(log_step=log_step - more))
-    return more if excess is None else excess + more, mean
+    if config.tensor_spread:
+        found.append(
+            step_length.tensor_excess(log_step, mean, config.tensor_spread)
+        )
+        log_step = log_step - found[-1]
+        mean = mean_log_step(tensors._replace(log_step=log_step))
+    return sum(found) if found else None, mean
 
 
 def mean_log_step(tensors: TensorState):
@@ -322,12 +344,11 @@ def step_upper_levels(
     log_step = tensors.log_step
     if config.relative_learning_rate:
         log_step = safe_divide(totals.eta_bar, population)
-    new = TensorState(
-        tensors.largest,
-        tensors.steps + ops.cast(moved, tensors.steps.dtype),
-        log_step,
-        population,
-    )
+    steps = tensors.steps + ops.cast(moved, tensors.steps.dtype)
+    average = tensors.average
+    if config.tensor_growth:
+        average = step_length.average_over_log_time(average, log_step, steps)
+    new = TensorState(tensors.largest, steps, log_step, population, average)
     if config.lazy:
         new = select(moved, new, tensors._replace(largest=new.largest))
     return shared, new
@@ -406,6 +427,7 @@ def step(
         None if bias is None else segments.spread(bias),
         mean_eta_bar,
         None if excess is None else segments.spread(excess),
+        segments.spread(state.tensors.steps) if config.catch_up else None,
     )
     sums = split_totals(config, totals(config, param, sensed, segments.total))
     shared, tensors = step_upper_levels(

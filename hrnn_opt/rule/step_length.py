@@ -2,6 +2,7 @@
 
 from keras import ops
 
+from hrnn_opt import backend
 from hrnn_opt.rule.numerics import safe_divide, safe_sqrt
 
 SPREAD = 5.0
@@ -50,6 +51,70 @@ def tensor_excess(log_step, mean_eta_bar, spread: float):
     """
     above = log_step - mean_eta_bar - spread
     return ops.relu(above)
+
+
+SETTLING = 1000.0
+"""In step n the bound of `growth_excess` is 1 + this / n times as far away: a
+tensor's step length may change by orders of magnitude until it is found."""
+
+
+def growth_excess(log_step, average, steps, growth: float):
+    """By how much a tensor's step lengths have grown too far, see above.
+
+    Not in the paper. Without a bound, step lengths drift upwards after some
+    thousand steps of persistent noise, until the network has forgotten all.
+    With it, they grow by a factor of at most exp(2 `growth`) while n grows by a
+    factor e, after the first steps.
+
+    Args:
+        log_step: mean eta_bar of each tensor, [1, T, ...].
+        average: its `average_over_log_time`, [1, T, ...].
+        steps: n, number of steps the tensor has made, [1, T, ...].
+        growth: largest distance above the average, for n far above `SETTLING`.
+
+    Returns:
+        [1, T, ...], 0 within the bound.
+    """
+    # Before the first step both are 0.
+    early = safe_divide(SETTLING * ops.ones_like(steps), steps)
+    return ops.relu(log_step - average - growth * (1 + early))
+
+
+def average_over_log_time(average, log_step, steps):
+    """average <- average + min(1, 2 / n) (log_step - average).
+
+    Half of the weight is on the steps since 0.7 n: fluctuations of the step
+    length hardly move it, and it forgets at the pace at which time passes.
+
+    Args:
+        average: the old average, [1, T, ...].
+        log_step: the new mean eta_bar, [1, T, ...].
+        steps: n, number of steps the tensor has made with this one.
+    """
+    weight = backend.minimum(
+        ops.ones_like(steps), 2 / backend.maximum(steps, ops.ones_like(steps))
+    )
+    return average + weight * (log_step - average)
+
+
+def catch_up(u, steps, own_steps, limit: float):
+    """u times n / c: a rare element makes up for the steps it was not there.
+
+    Not in the paper. Rows of an embedding, and inputs that are rarely there,
+    have a gradient in c of n steps. Normalised in their own time (see
+    `config.RuleConfig.lazy`), their steps would be as long as those of others,
+    and they would move by c / n as much. Adam's moments, which decay meanwhile,
+    have a similar effect, sqrt(n / c).
+
+    Args:
+        u: unscaled steps, [directions, R, width, ...].
+        steps: n, number of steps of the element's tensor, with this one.
+        own_steps: c, in how many of them the element had a gradient.
+        limit: largest factor.
+    """
+    ratio = steps / backend.maximum(own_steps, ops.ones_like(own_steps))
+    ratio = backend.maximum(ratio, ops.ones_like(ratio))
+    return u * backend.minimum(ratio, limit * ops.ones_like(ratio))
 
 
 def attended_log_step(eta, offset):

@@ -51,6 +51,16 @@ class MetaConfig:
         "Largest distance of a tensor's mean log step length above that of all "
         "parameters; 0 sets no bound. Not in the paper.",
     )
+    tensor_growth: float = _setting(
+        0.0,
+        "Largest distance of a tensor's mean log step length above its average "
+        "over log time; 0 sets no bound. Not in the paper.",
+    )
+    catch_up: float = _setting(
+        0.0,
+        "Largest factor by which steps of elements that rarely have a gradient "
+        "are longer; 0 leaves them as they are. Not in the paper.",
+    )
     length_unit: float = _setting(
         1.0,
         "Unit of step lengths, as a share of the learning rate; see "
@@ -188,6 +198,8 @@ class MetaConfig:
             "long_step_penalty",
             "mean_between",
             "tensor_spread",
+            "tensor_growth",
+            "catch_up",
         ):
             self._check(name, getattr(self, name) >= 0, "0 or positive")
         self._check("negligible", 0 <= self.negligible < 1, "in [0, 1)")
@@ -229,6 +241,8 @@ class MetaConfig:
             attention=self.attention,
             negligible=self.negligible,
             tensor_spread=self.tensor_spread,
+            tensor_growth=self.tensor_growth,
+            catch_up=self.catch_up,
             length_unit=self.length_unit,
         )
 

@@ -45,6 +45,10 @@ def digest(rule, vector) -> str:
             version += f", negligible {rule.config.negligible}"
         if rule.config.tensor_spread:
             version += f", spread {rule.config.tensor_spread}"
+        if rule.config.tensor_growth:
+            version += f", growth {rule.config.tensor_growth}"
+        if rule.config.catch_up:
+            version += f", catch up {rule.config.catch_up}"
         if rule.config.length_unit != 1:
             version += f", unit {rule.config.length_unit}"
     content = version.encode() + vector.tobytes()

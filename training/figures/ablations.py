@@ -61,6 +61,8 @@ VARIANTS = {
     "no relative magnitudes": Variant({"relative_log_magnitudes": False}),
     "negligible as none": Variant({"negligible": 1e-5}),
     "bounded tensors": Variant({"tensor_spread": 0.7}),
+    "bounded growth": Variant({"tensor_growth": 0.1}),
+    "rare elements catch up": Variant({"catch_up": 300.0}),
     "short first steps": Variant({"length_unit": 0.03}),
     "equal lengths": Variant({}, {"heavy_tailed": False}),
     "no second derivatives": Variant({}, {"second_derivatives": False}),
