@@ -432,7 +432,7 @@ class ReferenceOptimizer:
         tensors = list(grads)
         if self.config.tensor_growth:
             for t in tensors:
-                early = 1000 / self.steps[t] if self.steps[t] else 0.0
+                early = 4000 / self.steps[t] if self.steps[t] else 0.0
                 distance = self.config.tensor_growth * (1 + early)
                 limit = self.average[t] + distance
                 excess[t] += max(self.log_step[t] - excess[t] - limit, 0.0)

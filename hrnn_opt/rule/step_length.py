@@ -53,7 +53,7 @@ def tensor_excess(log_step, mean_eta_bar, spread: float):
     return ops.relu(above)
 
 
-SETTLING = 1000.0
+SETTLING = 4000.0
 """In step n the bound of `growth_excess` is 1 + this / n times as far away: a
 tensor's step length may change by orders of magnitude until it is found."""
 
