@@ -383,7 +383,7 @@ def test_update_benchmark(backend):
     result = json.loads(done.stdout.splitlines()[-1])
     assert result["backend"] == backend and result["device"]
     assert result["params"] == 10_000
-    assert result["slot_bytes_per_param"] == 76
+    assert result["slot_bytes_per_param"] == 80
     for key in ("ns_per_param", "adam_ns_per_param", "ratio"):
         assert result[key] > 0
     assert "3.1.1" in done.stdout

@@ -178,7 +178,7 @@ def test_the_forecast_names_what_counts(name):
     assert "500 steps" in told and "epoch of 10 steps" in told
     assert "on 2 replica(s)" in told
     trained = sum(int(np.prod(v.shape)) for v in model.trainable_variables)
-    size = 76 if name == "hrnn" else 4
+    size = 80 if name == "hrnn" else 4
     state = float(told.split(": state ")[1].split(" MB")[0].replace(",", ""))
     assert state == pytest.approx(size * trained / 1e6, rel=0.02)
     assert ("temporaries" in told) == (name == "hrnn")

@@ -64,7 +64,7 @@ def test_quickstart_names_what_is_wrong(tmp_path):
 def test_update_benchmark_prints_json_on_the_last_line():
     printed, result = benchmark("update", "--params=10000", "--seconds=0.1")
     assert result["params"] == 10_000
-    assert result["slot_bytes_per_param"] == 76
+    assert result["slot_bytes_per_param"] == 80
     for key in ("ns_per_param", "adam_ns_per_param", "ratio", "compile_s"):
         assert result[key] > 0
     assert "peak_extra_mb" in result

@@ -20,7 +20,7 @@ from hrnn_opt.rule import step as rule
 from hrnn_opt.rule.config import RuleConfig
 from hrnn_opt.rule.hierarchy import SharedState
 
-STATE_VERSION = 3
+STATE_VERSION = 4
 """Changes with the number, order or shape of these variables."""
 
 
