@@ -427,6 +427,7 @@ class ReferenceOptimizer:
             remembered = {
                 name: copy.deepcopy(getattr(self, name)) for name in MEMORY
             }
+        present = {t: g.reshape(-1) != 0 for t, g in grads.items()}
         if self.config.negligible:
             grads = {t: self._what_counts(t, g) for t, g in grads.items()}
         tensors = list(grads)
@@ -453,7 +454,7 @@ class ReferenceOptimizer:
             old_g_bar = self.g_bar[t]
             own_unit = unit * np.exp(-self.debt[t])
             step = self._step_tensor(
-                t, g.reshape(-1), eta_mean, own_unit, excess[t]
+                t, g.reshape(-1), eta_mean, own_unit, excess[t], present[t]
             )
             delta_theta, delta_phi, x, new_r, moving = step
             self.theta[t] = theta + delta_theta.reshape(shape)
@@ -544,7 +545,7 @@ class ReferenceOptimizer:
             x.append([eta_rel])
         return np.concatenate(x)
 
-    def _step_tensor(self, t, g, eta_mean, lr, excess):
+    def _step_tensor(self, t, g, eta_mean, lr, excess, present):
         """The rule for tensor t.
 
         Returns delta_theta, delta_phi, x, the new r, and which elements have a
@@ -592,9 +593,11 @@ class ReferenceOptimizer:
             self.eta_bar[t] = eta_bar
         factor = np.ones(n)
         if config.catch_up:
-            self.own_steps[t] = self.own_steps[t] + moving
+            self.own_steps[t] = self.own_steps[t] + present
             seen = np.maximum(self.own_steps[t], 1)
-            factor = np.clip((self.steps[t] + 1) / seen, 1, config.catch_up)
+            weight = (1 - self.population[t] / n) ** 4
+            more = weight * np.maximum((self.steps[t] + 1) / seen - 1, 0)
+            factor = 1 + np.minimum(more, config.catch_up - 1)
         if not config.direction_length:
             steps = lr * d * factor
         else:

@@ -53,8 +53,12 @@ def test_wrong_switch_is_refused(name, value):
         *(("negligible", "[0, 1)", v) for v in (-1e-5, 1.0, 2, *NO_NUMBERS)),
         *(
             (name, "[0, inf)", v)
-            for name in ("tensor_spread", "tensor_growth", "catch_up")
+            for name in ("tensor_spread", "tensor_growth")
             for v in (-1e-5, float("inf"), *NO_NUMBERS)
+        ),
+        *(
+            ("catch_up", "[1, inf), or 0", v)
+            for v in (-1.0, 0.5, float("inf"), *NO_NUMBERS)
         ),
         *(("length_unit", "(0, 1]", v) for v in (0, -0.1, 1.01, *NO_NUMBERS)),
     ],
@@ -105,6 +109,7 @@ def test_wrong_share_is_refused(name, interval, value):
             "relative_learning_rate=True",
             {"relative_learning_rate": False, "tensor_growth": 1.0},
         ),
+        ("catch_up", "lazy=True", {"lazy": False, "catch_up": 2.0}),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )

@@ -204,10 +204,18 @@ def test_average_over_log_time_follows_a_logarithm():
 
 def test_rare_elements_catch_up():
     u = constant(1.0, -2.0, 3.0, 0.0)
-    got = step_length.catch_up(
-        u, constant(20.0), constant(20.0, 5.0, 1.0, 0.0), 10.0
-    )
+    steps = constant(20.0), constant(20.0, 5.0, 1.0, 0.0)
+    got = step_length.catch_up(u, *steps, constant(1.0), 10.0)
     assert_close(got, [1, -8, 30, 0])
+    got = step_length.catch_up(u, *steps, constant(0.5), 10.0)
+    assert_close(got, [1, -5, 30, 0])
+    assert_close(step_length.catch_up(u, *steps, constant(0.0), 10.0), u)
+
+
+def test_elements_catch_up_where_most_are_rare():
+    moving = constant(0.0, 50.0, 100.0)
+    got = step_length.sparsity(moving, constant(100.0))
+    assert_close(got, [1, 1 / 16, 0])
 
 
 def test_step_has_the_root_mean_square_of_its_length():

@@ -53,7 +53,7 @@ class Run:
         state = self.state
         arrays = (self.theta, self.phi, *state.param, *state.shared)
         arrays += state.tensors
-        return [a.numpy() for a in arrays]
+        return [a.numpy() for a in arrays if a is not None]
 
 
 def start(*instances, seed=0, dtype="float64"):

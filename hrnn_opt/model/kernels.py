@@ -57,7 +57,7 @@ def sense_chunk(
     largest,
     bias,
     excess,
-    steps,
+    rarity,
     filled,
     seeds=None,
 ):
@@ -76,7 +76,7 @@ def sense_chunk(
             only its shape counts without Tensor RNN.
         excess: excess log step length of the rows' tensors (`rates.follow`),
             [1, R].
-        steps: number of earlier steps of the rows' tensors, [1, R].
+        rarity: `step.rarity` of the rows' tensors, [2, R], or None.
         filled: parameters in each row that are not padding [R], or None if
             there is no padding.
         seeds: seeds for `rounding.to_bfloat16` [words(F), R], None if the state
@@ -90,6 +90,7 @@ def sense_chunk(
     shape = (-1, rows, n // rows)
     state = unpack(config, ops.reshape(ops.cast(packed, g.dtype), shape))
     g = ops.reshape(g, shape)
+    present = ops.not_equal(g, 0)
     if largest is not None:
         g = features.without_negligible(
             g, ops.expand_dims(largest, -1), config.negligible
@@ -103,7 +104,8 @@ def sense_chunk(
         ops.expand_dims(bias, -1),
         mean_eta_bar,
         ops.expand_dims(excess, -1),
-        ops.expand_dims(steps, -1),
+        None if rarity is None else ops.expand_dims(rarity, -1),
+        present,
     )
     kept = select(still, state, new)
     total = functools.partial(_row_sums, filled)
@@ -125,7 +127,7 @@ def fallback_chunk(
     largest,
     bias,
     excess,
-    steps,
+    rarity,
     filled,
     seeds=None,
 ):

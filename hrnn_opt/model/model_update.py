@@ -116,6 +116,7 @@ def _step(config, slots, targets, grads, lr, rounding_keys):
         state,
         rates.Rates(*map(backend.read, slots.rates)),
         _magnitudes(slots, targets, grads) if config.negligible else None,
+        ops.cast(sizes, slots.dtype),
         lr,
     )
     for variable, value in zip(slots.rates, begun.rates, strict=True):
@@ -131,7 +132,7 @@ def _step(config, slots, targets, grads, lr, rounding_keys):
         begun.largest,
         begun.bias,
         begun.excess,
-        begun.tensors.steps,
+        begun.rarity,
         rounding_keys,
     )
     for column, target in enumerate(targets[dense:], dense):
@@ -141,7 +142,7 @@ def _step(config, slots, targets, grads, lr, rounding_keys):
                 begun.largest,
                 begun.bias,
                 begun.excess,
-                begun.tensors.steps,
+                begun.rarity,
             )
         ]
         moves, total = tables.sense(
@@ -190,7 +191,8 @@ def _fallback_step(config, slots, targets, grads, lr, rounding_keys):
         ),
         grads,
         None,
-        *(ops.zeros((1, len(targets)), slots.dtype) for _ in range(3)),
+        *(ops.zeros((1, len(targets)), slots.dtype) for _ in range(2)),
+        None,
         rounding_keys,
         kernels.fallback_chunk,
     )
@@ -214,7 +216,7 @@ def _sense(
     largest,
     bias,
     excess,
-    steps,
+    rarity,
     rounding_keys,
     kernel=kernels.sense_chunk,
 ):
@@ -237,7 +239,7 @@ def _sense(
             else ops.take(largest, chunk.owner, axis=-1),
             ops.take(bias, chunk.owner, axis=-1),
             ops.take(excess, chunk.owner, axis=-1),
-            ops.take(steps, chunk.owner, axis=-1),
+            None if rarity is None else ops.take(rarity, chunk.owner, axis=-1),
             chunk.filled,
             _seeds(chunk, rounding_keys, slice(-2)),
         )

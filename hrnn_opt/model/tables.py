@@ -111,8 +111,8 @@ def sense(config: RuleConfig, state, blocks, common, own):
         state: variable [rows, F width].
         blocks: the rows that have a gradient.
         common: meta-parameters, mean log step length, `Begun.still`.
-        own: largest (or None), bias, excess and steps of the table, [., 1]
-            each.
+        own: largest (or None), bias, excess and rarity (or None) of the
+            table, [., 1] each.
 
     Returns:
         u of each block [k, width], and `step.totals` of the table [F, 1].
@@ -170,7 +170,7 @@ def sense_rows(
     largest,
     bias,
     excess,
-    steps,
+    rarity,
 ):
     """`kernels.sense_chunk` for rows [k, width] of a single tensor.
 
@@ -186,7 +186,7 @@ def sense_rows(
             where nothing is negligible.
         bias: `hierarchy.param_bias` of the tensor [3P or 3P + 1, 1].
         excess: excess log step length (`rates.follow`) of the tensor [1, 1].
-        steps: number of earlier steps of the tensor [1, 1].
+        rarity: `step.rarity` of the tensor [2, 1], or None.
 
     Returns:
         The new state, u [k, width], and the rows' `step.totals` [., k].
@@ -195,6 +195,7 @@ def sense_rows(
     packed = ops.reshape(packed, (-1, config.state_rows, width))
     state = kernels.unpack(config, ops.transpose(packed, (1, 0, 2)))
     g = ops.expand_dims(g, 0)
+    present = ops.not_equal(g, 0)
     if largest is not None:
         largest = ops.expand_dims(largest, -1)
         g = features.without_negligible(g, largest, config.negligible)
@@ -207,7 +208,8 @@ def sense_rows(
         ops.expand_dims(bias, -1),
         mean_eta_bar,
         ops.expand_dims(excess, -1),
-        ops.expand_dims(steps, -1),
+        None if rarity is None else ops.expand_dims(rarity, -1),
+        present,
     )
     sums = rule.totals(
         config, new, sensed, lambda x: ops.sum(x, axis=-1) * real

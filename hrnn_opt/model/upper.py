@@ -29,6 +29,7 @@ class Begun(NamedTuple):
     largest: Any  # [1, T], or None
     bias: Any  # [3P or 3P + 1, T]; [1, T] without Tensor RNN
     excess: Any  # [1, T]
+    rarity: Any  # [2, T], or None
     still: Any  # boolean, whether the state must not change
 
 
@@ -39,7 +40,14 @@ def traced(function, config: RuleConfig):
 
 
 def begin(
-    config: RuleConfig, meta_vector, numbers, state, old_rates, magnitudes, lr
+    config: RuleConfig,
+    meta_vector,
+    numbers,
+    state,
+    old_rates,
+    magnitudes,
+    sizes,
+    lr,
 ) -> Begun:
     """Begins a step: rates, magnitudes and the upper levels.
 
@@ -50,6 +58,7 @@ def begin(
         state: h_tensor, h_global and the rows of `TensorState`, of all tensors.
         old_rates: rates of all tensors.
         magnitudes: mean |g| of the targets [T], or None.
+        sizes: number of parameters of each target [T].
         lr: learning rate, a scalar.
     """
     meta = from_vector(config, meta_vector)
@@ -85,6 +94,7 @@ def begin(
         largest,
         bias,
         excess,
+        rule.rarity(config, tensors, sizes),
         still,
     )
 

@@ -53,8 +53,8 @@ class RuleConfig:
             further only in its first steps; 0 sets no bound. Not in the paper.
         catch_up: an element that had a gradient in c of its tensor's n steps
             makes its steps n / c times as long, at most this many times
-            (`step_length.catch_up`); 0 leaves them as they are. Not in the
-            paper.
+            in tensors where most elements are rare (`step_length.catch_up`); 0
+            leaves them as they are. Not in the paper.
         length_unit: step lengths, of Eqs. 5-8, are multiples of this share of
             the learning rate. Whatever an RNN learned to begin with, with the
             right unit the first step is as long as the learning rate says
@@ -119,6 +119,8 @@ class RuleConfig:
              "averages)", self.relative_learning_rate),
             ("tensor_growth", "relative_learning_rate=True (it bounds its "
              "averages)", self.relative_learning_rate),
+            ("catch_up", "lazy=True (else rare elements do not fall behind)",
+             self.lazy),
             ("relative_log_magnitudes", "timescales >= 2 (relative to the "
              "mean over timescales)", self.timescales > 1),
         ):  # fmt: skip
@@ -134,7 +136,10 @@ class RuleConfig:
             "negligible": ("[0, 1)", lambda x: 0 <= x < 1),
             "tensor_spread": ("[0, inf)", lambda x: 0 <= x < math.inf),
             "tensor_growth": ("[0, inf)", lambda x: 0 <= x < math.inf),
-            "catch_up": ("[0, inf)", lambda x: 0 <= x < math.inf),
+            "catch_up": (
+                "[1, inf), or 0",
+                lambda x: x == 0 or 1 <= x < math.inf,
+            ),
             "length_unit": ("(0, 1]", lambda x: 0 < x <= 1),
         }[field.name]
         if type(value) not in (int, float) or not inside(value):

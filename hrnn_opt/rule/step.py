@@ -130,7 +130,8 @@ def sense(
     bias=None,
     mean_eta_bar=0.0,
     excess=None,
-    steps=None,
+    rarity=None,
+    present=None,
 ) -> tuple[ParamState, Sensed]:
     """Eqs. 1-4, 10, 13, 7-9: everything that is element-wise.
 
@@ -150,8 +151,10 @@ def sense(
         mean_eta_bar: `mean_log_step` of the problem.
         excess: amount to subtract from eta_bar of the elements that take part
             in this step, [1, R, 1, ...], or None.
-        steps: number of earlier steps of every row's tensor, [1, R, 1, ...];
-            only with `catch_up`.
+        rarity: `rarity` of every row's tensor, [2, R, 1, ...]; only with
+            `catch_up`.
+        present: whether an element has a gradient, be it negligible, of the
+            shape of g; only with `catch_up`.
 
     Returns:
         The new state, and what the other functions need.
@@ -196,15 +199,36 @@ def sense(
         u = step_length.unscaled_step(d, eta)
     own_steps = None
     if config.catch_up:
-        own_steps = state.own_steps + ops.cast(moving, d.dtype)
-        u = step_length.catch_up(u, steps + 1, own_steps, config.catch_up)
+        own_steps = state.own_steps + ops.cast(present, d.dtype)
+        u = step_length.catch_up(
+            u, rarity[:1], own_steps, rarity[1:], config.catch_up
+        )
     new = ParamState(h, g_bar, r, own_steps, eta_bar)
     if config.lazy:
-        new = select(moving, new, old)
+        new = select(moving, new, old)._replace(own_steps=own_steps)
     products = None
     if config.alignment:
         products = alignment.products(g, state.g_bar, r, moving)
     return new, Sensed(x, d, u, ops.cast(moving, d.dtype), products)
+
+
+def rarity(config: RuleConfig, tensors: TensorState, sizes):
+    """What `step_length.catch_up` has to know of tensors before a step.
+
+    Args:
+        config: the features in use.
+        tensors: the tensors' state.
+        sizes: number of parameters of each tensor, to broadcast against
+            [1, T, ...].
+
+    Returns:
+        The number of this step and `step_length.sparsity`, [2, T, ...]; None
+        without `catch_up`.
+    """
+    if not config.catch_up:
+        return None
+    weight = step_length.sparsity(tensors.population, sizes)
+    return ops.concatenate([tensors.steps + 1, weight], axis=0)
 
 
 def lowered(config: RuleConfig, tensors: TensorState, excess=None):
@@ -409,6 +433,7 @@ def step(
     finite = ops.all(ops.isfinite(g), axis=(0, 1, 2))
     g = ops.where(finite, g, ops.zeros_like(g))
     tensors = state.tensors
+    present = ops.not_equal(g, 0)
     if config.negligible:
         mean = segments.divide_by_sizes(segments.total(ops.abs(g)))
         largest = features.largest_magnitude(mean, tensors.largest)
@@ -419,6 +444,8 @@ def step(
 
     bias = hierarchy.param_bias(meta, state.shared)
     excess, mean_eta_bar = lowered(config, tensors)
+    sizes = segments.column_of_sizes(g)
+    rare = rarity(config, tensors, sizes)
     param, sensed = sense(
         config,
         meta,
@@ -427,11 +454,12 @@ def step(
         None if bias is None else segments.spread(bias),
         mean_eta_bar,
         None if excess is None else segments.spread(excess),
-        segments.spread(state.tensors.steps) if config.catch_up else None,
+        None if rare is None else segments.spread(rare),
+        present,
     )
     sums = split_totals(config, totals(config, param, sensed, segments.total))
     shared, tensors = step_upper_levels(
-        config, meta, state.shared, tensors, sums, segments.column_of_sizes(g)
+        config, meta, state.shared, tensors, sums, sizes
     )
     lr = ops.cast(lr, g.dtype)
     scale = step_scales(config, sums.d_squared, sums.count, lr)

@@ -97,8 +97,24 @@ def average_over_log_time(average, log_step, steps):
     return average + weight * (log_step - average)
 
 
-def catch_up(u, steps, own_steps, limit: float):
-    """u times n / c: a rare element makes up for the steps it was not there.
+def sparsity(moving, sizes):
+    """How much rare elements of a tensor catch up: a^4, in [0, 1].
+
+    a is the share of the tensor's elements without a gradient in the last step:
+    nearly 1 for a table of words, where all are rare. Where most elements are
+    there in every step, the others belong to units that have died, and long
+    steps of these would only disturb.
+
+    Args:
+        moving: number of elements that had a gradient, [1, T, ...]; 0 before
+            the first step.
+        sizes: number of all elements.
+    """
+    return (1 - moving / sizes) ** 4
+
+
+def catch_up(u, steps, own_steps, weight, limit: float):
+    """u (1 + w (n / c - 1)): a rare element makes up for steps it missed.
 
     Not in the paper. Rows of an embedding, and inputs that are rarely there,
     have a gradient in c of n steps. Normalised in their own time (see
@@ -110,11 +126,12 @@ def catch_up(u, steps, own_steps, limit: float):
         u: unscaled steps, [directions, R, width, ...].
         steps: n, number of steps of the element's tensor, with this one.
         own_steps: c, in how many of them the element had a gradient.
+        weight: w, `sparsity` of the tensor.
         limit: largest factor.
     """
     ratio = steps / backend.maximum(own_steps, ops.ones_like(own_steps))
-    ratio = backend.maximum(ratio, ops.ones_like(ratio))
-    return u * backend.minimum(ratio, limit * ops.ones_like(ratio))
+    more = weight * backend.maximum(ratio - 1, ops.zeros_like(ratio))
+    return u * (1 + backend.minimum(more, (limit - 1) * ops.ones_like(more)))
 
 
 def attended_log_step(eta, offset):

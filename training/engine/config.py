@@ -199,9 +199,11 @@ class MetaConfig:
             "mean_between",
             "tensor_spread",
             "tensor_growth",
-            "catch_up",
         ):
             self._check(name, getattr(self, name) >= 0, "0 or positive")
+        self._check(
+            "catch_up", self.catch_up == 0 or self.catch_up >= 1, "0 or >= 1"
+        )
         self._check("negligible", 0 <= self.negligible < 1, "in [0, 1)")
         self._check("length_unit", 0 < self.length_unit <= 1, "in (0, 1]")
         self._check("averaging", 0 <= self.averaging < 1, "in [0, 1)")
