@@ -59,7 +59,8 @@ class MetaConfig:
     catch_up: float = _setting(
         0.0,
         "Largest factor by which steps of elements that rarely have a gradient "
-        "are longer; 0 leaves them as they are. Not in the paper.",
+        "are longer, in tensors of such elements; 0 leaves them as they are. "
+        "Not in the paper.",
     )
     length_unit: float = _setting(
         1.0,
