@@ -12,6 +12,10 @@ SHAPES = {"scale": (), "bias": (3,), "kernel": (4, 3), "filters": (2, 1, 2, 2)}
 SCALE, BIAS, KERNEL, FILTERS = range(4)
 
 
+NUMBERS = {"tensor_spread": 0.002, "tensor_growth": 1e-5, "catch_up": 3.0}
+"""Numbers of a `RuleConfig` that act within a few steps."""
+
+
 def weights_file(folder, seed=0, **config):
     """Meta-parameters with noise, so that none is zero."""
     config = RuleConfig(**config)

@@ -13,7 +13,12 @@ import tensorflow as tf
 from hrnn_opt import HierarchicalRNN
 from hrnn_opt.callbacks import AttentionSwap
 from tests import replica_worker
-from tests.reference_pair import draw_gradients, new_variables, weights_file
+from tests.reference_pair import (
+    NUMBERS,
+    draw_gradients,
+    new_variables,
+    weights_file,
+)
 from tests.worker_processes import free_port
 from training import replicas
 from training.imagenet.files import Checkpoints
@@ -178,13 +183,7 @@ def test_a_tensor_without_gradient_stays_as_on_one_device(tmp_path):
     for step in (1, 2):
         for own in gradients[step]:
             own[1] = None
-    path = weights_file(
-        tmp_path,
-        negligible=0.01,
-        tensor_spread=0.002,
-        tensor_growth=1e-5,
-        catch_up=3.0,
-    )
+    path = weights_file(tmp_path, negligible=0.01, **NUMBERS)
     one, two = both(path, gradients[:1])
     one.optimizer.swap_to_theta()
     two.optimizer.swap_to_theta()

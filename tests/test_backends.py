@@ -20,7 +20,7 @@ from tests import backend_cases
 from tests.backend_cases import BAD, FEATURES, LARGE, SEED, SHAPES, TRACED
 from tests.programs import QUICK
 from tests.reference import ReferenceOptimizer
-from tests.reference_pair import weights_file
+from tests.reference_pair import NUMBERS, weights_file
 
 OTHERS = ("jax", "torch")
 ROOT = pathlib.Path(__file__).parent.parent
@@ -55,13 +55,7 @@ class Results:
     def __init__(self, folder):
         self.folder = folder
         self.weights = weights_file(
-            folder,
-            SEED,
-            negligible=0.01,
-            tensor_spread=0.002,
-            tensor_growth=1e-5,
-            catch_up=3.0,
-            length_unit=0.5,
+            folder, SEED, negligible=0.01, length_unit=0.5, **NUMBERS
         )
         self.get = functools.cache(self._get)
 

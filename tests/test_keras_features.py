@@ -16,6 +16,7 @@ from tests.reference_pair import (
     BIAS,
     FILTERS,
     KERNEL,
+    NUMBERS,
     SCALE,
     SHAPES,
     ReferencePair,
@@ -49,14 +50,7 @@ def test_plain_steps(path, mode):
 
 @pytest.mark.parametrize("mode", ["eager", "graph", "jit"])
 def test_numbers_of_the_rule(tmp_path, mode):
-    path = weights_file(
-        tmp_path,
-        negligible=0.05,
-        tensor_spread=0.002,
-        tensor_growth=1e-5,
-        catch_up=3.0,
-        length_unit=0.3,
-    )
+    path = weights_file(tmp_path, negligible=0.05, length_unit=0.3, **NUMBERS)
     pair = ReferencePair(path, mode=mode)
     gradients = draw_gradients(10)
     gradients[4][KERNEL] = gradients[5][KERNEL] = None
@@ -75,7 +69,7 @@ def test_numbers_of_the_rule(tmp_path, mode):
         )
         steps = pair.reference.log_step
         above = steps - pair.reference._mean_log_step(slice(None), steps)
-        lowered += np.any(above > 0.002)
+        lowered += np.any(above > NUMBERS["tensor_spread"])
         grown += np.any(steps > pair.reference.average + 1e-3)
         rare += np.any(pair.reference.own_steps[BIAS] < step)
         if step == 7:  # It is at theta since the previous step.
