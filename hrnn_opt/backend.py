@@ -14,6 +14,9 @@ elif NAME == "jax":
 elif NAME == "torch":
     import torch
 
+COMPILES = NAME != "torch"
+"""Whether `compile_function` compiles."""
+
 
 def compile_function(function):
     """Compiles a pure function of tensors.
@@ -154,6 +157,16 @@ def bitcast(x, dtype: str):
     if NAME == "jax":
         return jax.lax.bitcast_convert_type(x, dtype)
     return x.view(getattr(torch, dtype))
+
+
+def columns(x, numbers):
+    """x[..., numbers], for an array of numbers none of which is negative.
+
+    Keras's `take` spends most of its time on negative ones.
+    """
+    if NAME == "tensorflow":
+        return tf.gather(x, numbers, axis=-1)
+    return keras.ops.take(x, numbers, axis=-1)
 
 
 def has_value(variable) -> bool:

@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from hrnn_opt import HierarchicalRNN, weights
 from hrnn_opt.model import chunks, kernels
@@ -30,19 +31,27 @@ def path(tmp_path_factory):
 def piece(monkeypatch):
     """A function that sets the size of the largest piece."""
 
-    def change(size):
+    def change(size, block=chunks.BLOCK):
         chunks._pack.cache_clear()
         monkeypatch.setattr(chunks, "PIECE", size)
+        monkeypatch.setattr(chunks, "BLOCK", block)
 
     yield change
     chunks._pack.cache_clear()
 
 
+PLANS = {
+    "chunks": {"one_program": False},
+    "one program": {"one_program": True},
+    "blocks": {"one_program": False, "blocks": True},
+}
+
+
 @pytest.mark.parametrize("sizes", SIZES.values(), ids=SIZES)
-@pytest.mark.parametrize("one_program", [False, True])
-def test_plan_covers_everything_once(piece, sizes, one_program):
-    piece(2048)
-    plan = chunks.plan(tuple(sizes), one_program)
+@pytest.mark.parametrize("kind", PLANS.values(), ids=PLANS)
+def test_plan_covers_everything_once(piece, sizes, kind):
+    piece(2048, block=256)
+    plan = chunks.plan(tuple(sizes), **kind)
     seen = [np.zeros(n, int) for n in sizes]
     for chunk in plan.chunks:
         for p in chunk.pieces:
@@ -51,15 +60,19 @@ def test_plan_covers_everything_once(piece, sizes, one_program):
     assert all(np.all(count == 1) for count in seen)
     ordered = [p for chunk in plan.chunks for p in chunk.pieces]
     for t, size in enumerate(sizes):
-        numbers = [p.number for p in ordered if p.tensor == t]
-        assert sorted(numbers) == list(range(-(-size // 2048)))
+        own = [p for p in ordered if p.tensor == t]
+        assert {p.number for p in own} == set(range(-(-size // 2048)))
+        # What is joined in this order is the tensor.
+        assert own == sorted(own)
+        for p in own:
+            assert p.start // 2048 == (p.stop - 1) // 2048 == p.number
 
 
 @pytest.mark.parametrize("sizes", SIZES.values(), ids=SIZES)
-@pytest.mark.parametrize("one_program", [False, True])
-def test_rows_tell_owner_and_padding(piece, sizes, one_program):
-    piece(2048)
-    plan = chunks.plan(tuple(sizes), one_program)
+@pytest.mark.parametrize("kind", PLANS.values(), ids=PLANS)
+def test_rows_tell_owner_and_padding(piece, sizes, kind):
+    piece(2048, block=256)
+    plan = chunks.plan(tuple(sizes), **kind)
     totals = set()
     for chunk in plan.chunks:
         marks = [np.full((p.size,), p.tensor + 1.0) for p in chunk.pieces]
@@ -75,15 +88,15 @@ def test_rows_tell_owner_and_padding(piece, sizes, one_program):
             assert np.all(row[:count] == owner + 1) and not np.any(row[count:])
     if plan.mapped:
         assert len(totals) == 1 and len(plan.chunks) > chunks.UNROLLED
-    elif one_program:
+    elif kind["one_program"]:
         assert len(plan.chunks) <= chunks.UNROLLED
 
 
 @pytest.mark.parametrize("sizes", SIZES.values(), ids=SIZES)
-@pytest.mark.parametrize("one_program", [False, True])
-def test_split_inverts_join(piece, sizes, one_program):
-    piece(2048)
-    for chunk in chunks.plan(tuple(sizes), one_program).chunks:
+@pytest.mark.parametrize("kind", PLANS.values(), ids=PLANS)
+def test_split_inverts_join(piece, sizes, kind):
+    piece(2048, block=256)
+    for chunk in chunks.plan(tuple(sizes), **kind).chunks:
         parts = [RNG.normal(size=(2, p.size)) for p in chunk.pieces]
         joined = chunks.join(chunk, parts)
         assert joined.shape[-1] == sum(p.size for p in chunk.pieces) + sum(
@@ -91,6 +104,26 @@ def test_split_inverts_join(piece, sizes, one_program):
         )
         for part, again in zip(parts, chunks.split(chunk, joined), strict=True):
             np.testing.assert_array_equal(again, part)
+
+
+def test_blocks_of_small_models_have_few_sizes(piece):
+    piece(2048, block=256)
+    programs, more = set(), []
+    for width in range(8, 24):
+        sizes = (25 * width, width, width * width, width, 10 * width, 10)
+        blocks = chunks.plan(sizes, False, blocks=True).chunks
+        assert len(blocks) <= 16
+        padded = 0
+        for block in blocks:
+            filled = sum(p.size for p in block.pieces) + sum(block.padding)
+            programs.add((filled, len(block.owner)))
+            padded += filled
+        (whole,) = chunks.plan(sizes, False).chunks
+        more.append(
+            padded - sum(p.size for p in whole.pieces) - sum(whole.padding)
+        )
+    assert len(programs) <= 3
+    assert max(more) <= 0
 
 
 FEW = [(20, 5), (3,), (8, 8), ()]
@@ -130,6 +163,32 @@ def test_split_tensors_move_like_whole_ones(piece, path, mode, shapes):
     pair.check()
     pair.run(rest[1:])
     assert len(pair.optimizer._slots.states[0]) == -(-sizes[0] // 64)
+
+
+@pytest.mark.parametrize("attention", [False, True])
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_blocks_move_like_whole_tensors(piece, tmp_path, attention, precision):
+    path = weights_file(tmp_path, attention=attention)
+    shapes = [(20, 5), (3,), (16, 16), (), (100,)]
+    starts, *gradients = draw(shapes, 4)
+    results = []
+    for block in (16, 2**12):
+        piece(2**17, block)
+        variables = [keras.Variable(start, dtype=precision) for start in starts]
+        optimizer = HierarchicalRNN(weights=path, state_dtype=precision)
+        optimizer.swapped_by_callback = True
+        optimizer.build(variables)
+        step = tf.function(optimizer.apply)
+        for own in gradients:
+            step([keras.ops.cast(g, precision) for g in own])
+        results.append([*optimizer.variables, *variables])
+    assert len(chunks.plan((100, 3, 256, 1, 100), False, True).chunks) == 1
+    for blocks, whole in zip(*results, strict=True):
+        np.testing.assert_array_equal(
+            keras.ops.cast(blocks, "float32"),
+            keras.ops.cast(whole, "float32"),
+            err_msg=blocks.path,
+        )
 
 
 def test_split_tensor_without_gradient_rests(piece, path):

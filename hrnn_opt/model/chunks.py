@@ -5,7 +5,9 @@ tensors is cut into few shapes: tensors above `PIECE` parameters are cut into
 pieces of exactly that size (each piece has its own slot, so a step's
 temporaries are bounded by a piece, not by the largest tensor), and everything
 smaller is packed side by side. Inside a chunk each tensor starts a new row of
-`width` parameters; the rest of its last row is padding.
+`width` parameters; the rest of its last row is padding. A small model is cut
+again, into blocks whose size hardly depends on the model: the next small model
+finds their program compiled.
 """
 
 import functools
@@ -16,6 +18,9 @@ from keras import ops
 
 PIECE = 2**17
 """Parameters of the largest piece. Part of the saved state's layout."""
+
+BLOCK = 2**12
+"""Parameters of the smallest block into which a small model is cut."""
 
 UNROLLED = 8
 """Chunks compiled one by one inside one program, about a second each."""
@@ -30,7 +35,7 @@ class Piece(NamedTuple):
     """Elements [start, stop) of the flattened tensor number `tensor`."""
 
     tensor: int
-    number: int  # 0, 1, ... within the tensor
+    number: int  # of the slot that holds them: 0, 1, ... within the tensor
     start: int
     stop: int
 
@@ -38,6 +43,13 @@ class Piece(NamedTuple):
     def size(self) -> int:
         """Number of parameters."""
         return self.stop - self.start
+
+    def of_slot(self, slot):
+        """These elements of a slot [..., n] of the tensor, which may be all."""
+        if slot.shape[-1] == self.size:
+            return slot
+        start = self.start - self.number * PIECE
+        return slot[..., start : start + self.size]
 
 
 class Chunk(NamedTuple):
@@ -70,22 +82,28 @@ class Plan(NamedTuple):
     mapped: bool  # one program maps over them, so they have the same shape
 
 
-def plan(sizes: tuple[int, ...], one_program: bool) -> Plan:
+def plan(
+    sizes: tuple[int, ...], one_program: bool, blocks: bool = False
+) -> Plan:
     """Packs tensors into chunks.
 
     Args:
         sizes: number of parameters of each tensor.
         one_program: whether the chunks end up in one compiled program, where
             compiling each alone would take too long.
+        blocks: whether a small model may be cut into blocks, so that other
+            small models share its program.
     """
-    chunks = _pack(sizes, uniform=False)
+    chunks = _pack(sizes, uniform=False, blocks=blocks)
     if one_program and len(chunks) > UNROLLED:
         return Plan(_pack(sizes, uniform=True), mapped=True)
     return Plan(chunks, mapped=False)
 
 
 @functools.lru_cache(maxsize=64)
-def _pack(sizes: tuple[int, ...], uniform: bool) -> tuple[Chunk, ...]:
+def _pack(
+    sizes: tuple[int, ...], uniform: bool, blocks: bool = False
+) -> tuple[Chunk, ...]:
     pieces = [p for t, size in enumerate(sizes) for p in cut(t, size)]
     small = [p.size for p in pieces if p.size < PIECE]
     width = _best_width(small, WIDTHS)
@@ -108,7 +126,9 @@ def _pack(sizes: tuple[int, ...], uniform: bool) -> tuple[Chunk, ...]:
         few = _best_width(small, FEW_WIDTHS)
         size = sum(-(-n // few) * few for n in small)
         if size <= PIECE:
-            width, step = few, _size_step(size)
+            width, step = few, max(few, _size_step(size))
+            if blocks:
+                groups = _blocks(pieces, width, step)
     planned = tuple(_chunk(group, width, step) for group in groups)
     if uniform or shared:
         return planned
@@ -121,12 +141,28 @@ def _pack(sizes: tuple[int, ...], uniform: bool) -> tuple[Chunk, ...]:
 def _size_step(size: int) -> int:
     """The size of a single chunk is rounded up to a multiple of this.
 
-    Models of similar size then share a program. Up to 4,096 parameters the
-    rounded size is the next power of two, which costs next to nothing; above,
-    it is at most an eighth more.
+    This is the size of a block, too. Up to `BLOCK` parameters it is the next
+    power of two, which costs next to nothing; above, the rounded size is at
+    most an eighth more, or a block.
     """
     power = 2 ** (size - 1).bit_length()
-    return power if power <= 4096 else max(4096, power // 16)
+    return power if power <= BLOCK else max(BLOCK, power // 16)
+
+
+def _blocks(pieces: list[Piece], width: int, size: int) -> list[list[Piece]]:
+    """Cuts a sequence of pieces after every `size` parameters and padding."""
+    blocks, room = [], 0
+    for piece in pieces:
+        start = piece.start
+        while start < piece.stop:
+            if not room:
+                blocks.append([])
+                room = size
+            stop = min(piece.stop, start + room)
+            blocks[-1].append(piece._replace(start=start, stop=stop))
+            room -= -(-(stop - start) // width) * width
+            start = stop
+    return blocks
 
 
 def _best_width(sizes: list[int], widths) -> int:
@@ -174,8 +210,8 @@ def split(chunk: Chunk, x) -> list:
     """The inverse of `join`: one array [..., n] a piece."""
     if chunk.alone:
         return [x]
-    ends = []
+    parts, begin = [], 0
     for piece, missing in zip(chunk.pieces, chunk.padding, strict=True):
-        begin = ends[-1] if ends else 0
-        ends += [begin + piece.size, begin + piece.size + missing]
-    return ops.split(x, ends[:-1], axis=-1)[::2]
+        parts.append(x[..., begin : begin + piece.size])
+        begin += piece.size + missing
+    return parts

@@ -104,7 +104,7 @@ def update_model(
 def _step(config, slots, targets, grads, lr, rounding_keys):
     sizes = tuple(slots.sizes[t.number] for t in targets)
     dense = sum(t.rows is None for t in targets)
-    plan = chunks.plan(sizes[:dense], backend.one_program())
+    plan = _plan(sizes[:dense])
     meta_vector = backend.read(slots.meta_vector)
     numbers = np.asarray([t.number for t in targets], "int32")
     numbers = ops.convert_to_tensor(numbers)
@@ -178,7 +178,7 @@ def _step(config, slots, targets, grads, lr, rounding_keys):
 def _fallback_step(config, slots, targets, grads, lr, rounding_keys):
     """`_step` with the rule of `fallback`."""
     sizes = tuple(slots.sizes[t.number] for t in targets)
-    plan = chunks.plan(sizes, backend.one_program())
+    plan = _plan(sizes)
     u, sums = _sense(
         config,
         slots,
@@ -206,6 +206,11 @@ def _fallback_step(config, slots, targets, grads, lr, rounding_keys):
     _move(config, slots, targets, plan, u, rows, rounding_keys)
 
 
+def _plan(sizes):
+    one = backend.one_program()
+    return chunks.plan(sizes, one, blocks=backend.COMPILES and not one)
+
+
 def _sense(
     config,
     slots,
@@ -228,25 +233,24 @@ def _sense(
     the state must not change.
     """
     states = [slots.states[t.number] for t in targets]
+    parts = {}
 
     def arguments(k):
         chunk = plan.chunks[k]
         return (
             _join_slots(chunk, states),
             _join_flat(chunk, grads),
-            None
-            if largest is None
-            else ops.take(largest, chunk.owner, axis=-1),
-            ops.take(bias, chunk.owner, axis=-1),
-            ops.take(excess, chunk.owner, axis=-1),
-            None if rarity is None else ops.take(rarity, chunk.owner, axis=-1),
+            None if largest is None else backend.columns(largest, chunk.owner),
+            backend.columns(bias, chunk.owner),
+            backend.columns(excess, chunk.owner),
+            None if rarity is None else backend.columns(rarity, chunk.owner),
             chunk.filled,
             _seeds(chunk, rounding_keys, slice(-2)),
         )
 
     def write(k, results):
         packed, u, row_sums = results
-        _assign_slots(plan.chunks[k], states, packed)
+        _assign_slots(plan.chunks[k], states, packed, parts)
         return u, row_sums
 
     results = kernels.over_chunks(
@@ -268,8 +272,8 @@ def _move(config, slots, targets, plan, u, rows, rounding_keys):
         for t in targets
     ]
     offsets = [slots.offsets[t.number] for t in targets]
-    u = list(u)
-    moved = [[None] * len(slots.states[t.number]) for t in targets]
+    u, parts = list(u), {}
+    moved = [[] for _ in targets]
 
     def arguments(k):
         chunk = plan.chunks[k]
@@ -281,22 +285,29 @@ def _move(config, slots, targets, plan, u, rows, rounding_keys):
             if config.attention
             else None
         )
-        return *own, ops.take(rows, chunk.owner, axis=-1), seeds
+        return *own, backend.columns(rows, chunk.owner), seeds
 
     def write(k, results):
         chunk, (phi, offset) = plan.chunks[k], results
-        if config.attention:
-            _assign_slots(chunk, offsets, offset)
+        lost = []
         for p, part in zip(chunk.pieces, chunks.split(chunk, phi), strict=True):
             stored = ops.cast(part, targets[p.tensor].variable.dtype)
-            if stored.dtype != part.dtype and config.attention:
-                # The offset compensates the rounding of phi, so theta keeps its
-                # precision.
-                slot = offsets[p.tensor][p.number]
-                value = ops.cast(backend.read(slot), part.dtype)
-                value = value + (ops.cast(stored, part.dtype) - part)
-                slot.assign(_rounded(value, p, rounding_keys))
-            moved[p.tensor][p.number] = stored
+            moved[p.tensor].append(stored)
+            same = stored.dtype == part.dtype
+            lost.append(None if same else ops.cast(stored, part.dtype) - part)
+        if not config.attention:
+            return
+        # The offset compensates the rounding of phi, so theta keeps its
+        # precision.
+        kept = [
+            part
+            if less is None
+            else _rounded(ops.cast(part, less.dtype) + less, p, rounding_keys)
+            for p, part, less in zip(
+                chunk.pieces, chunks.split(chunk, offset), lost, strict=True
+            )
+        ]
+        _assign_parts(chunk, offsets, kept, parts)
 
     at_phi = 1 - slots.holds_theta_as_float()
     kernels.over_chunks(
@@ -311,7 +322,7 @@ def _seeds(chunk, rounding_keys, which):
     """Some rounding keys of a chunk's rows, for `rounding.to_bfloat16`."""
     if rounding_keys is None:
         return None
-    return ops.take(rounding_keys[which], chunk.owner, axis=-1) + chunk.first
+    return backend.columns(rounding_keys[which], chunk.owner) + chunk.first
 
 
 def _rounded(offset, piece, rounding_keys):
@@ -326,15 +337,33 @@ def _rounded(offset, piece, rounding_keys):
 def _join_slots(chunk, slots):
     """The pieces' slots side by side."""
     return chunks.join(
-        chunk, [backend.read(slots[p.tensor][p.number]) for p in chunk.pieces]
+        chunk,
+        [
+            p.of_slot(backend.read(slots[p.tensor][p.number]))
+            for p in chunk.pieces
+        ],
     )
 
 
-def _assign_slots(chunk, slots, value):
+def _assign_slots(chunk, slots, value, parts):
     """The inverse of `_join_slots`."""
-    parts = chunks.split(chunk, value)
-    for p, part in zip(chunk.pieces, parts, strict=True):
-        slots[p.tensor][p.number].assign(part)
+    _assign_parts(chunk, slots, chunks.split(chunk, value), parts)
+
+
+def _assign_parts(chunk, slots, values, parts):
+    """Assigns the pieces' values to slots, each as soon as it is complete.
+
+    `parts` keeps the values of slots that go on in the next chunk.
+    """
+    for p, value in zip(chunk.pieces, values, strict=True):
+        slot = slots[p.tensor][p.number]
+        own = parts.setdefault((p.tensor, p.number), [])
+        own.append(value)
+        if sum(part.shape[-1] for part in own) == slot.shape[-1]:
+            del parts[p.tensor, p.number]
+            slot.assign(
+                own[0] if len(own) == 1 else ops.concatenate(own, axis=-1)
+            )
 
 
 def _flat(tensor, dtype, size):
