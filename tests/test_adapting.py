@@ -8,6 +8,7 @@ from hrnn_opt.rule import meta_parameters, products
 from hrnn_opt.rule import step as rule
 from hrnn_opt.rule.config import RuleConfig
 from hrnn_opt.rule.segments import Segments
+from hrnn_opt.rule.state import initial_state
 from training.runs import adapting
 
 OLD = dict.fromkeys(adapting.ADDED_IN_VERSION_3, False)
@@ -24,7 +25,7 @@ def trajectory(config, vector):
     """theta after each of six steps with given gradients."""
     meta = products.from_vector(config, tf.constant(vector))
     segments = Segments(SIZES)
-    state = rule.initial_state(config, meta, segments)
+    state = initial_state(config, meta, segments)
     theta = phi = tf.zeros((sum(SIZES),), "float64")
     points = []
     for g in np.random.default_rng(1).normal(size=(6, sum(SIZES))):

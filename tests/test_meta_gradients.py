@@ -10,6 +10,7 @@ from hrnn_opt import RuleConfig
 from hrnn_opt.rule import meta_parameters, products
 from hrnn_opt.rule import step as rule
 from hrnn_opt.rule.segments import Segments
+from hrnn_opt.rule.state import initial_state
 from tests.test_rule import noisy_vector
 
 # Derivatives treat the alignment's signals as constants, differences do not.
@@ -35,7 +36,7 @@ def bowl(*lead, seed=0, dtype="float64"):
 def loss_after_steps(vector, theta, hessian, factor=1.0, stopped=False):
     """Loss at theta; the gradients (times `factor`) are taken at phi."""
     meta = products.from_vector(CONFIG, vector)
-    state = rule.initial_state(CONFIG, meta, SEGMENTS, theta.shape[:-1])
+    state = initial_state(CONFIG, meta, SEGMENTS, theta.shape[:-1])
     theta = phi = tf.transpose(theta)  # instances come last
     lr = tf.constant(LR, theta.dtype)
     for _ in range(STEPS):
@@ -193,7 +194,7 @@ def test_skipped_step_has_no_part_in_the_meta_gradient():
             tape.watch(vector)
             meta = products.from_vector(CONFIG, vector)
             instances = theta.shape[:-1]
-            state = rule.initial_state(CONFIG, meta, SEGMENTS, instances)
+            state = initial_state(CONFIG, meta, SEGMENTS, instances)
             theta = phi = tf.transpose(theta)
             for constant in added:
                 g = tf.linalg.matvec(hessian, tf.transpose(phi))

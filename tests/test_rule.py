@@ -16,6 +16,7 @@ from hrnn_opt.rule import meta_parameters, products
 from hrnn_opt.rule import step as rule
 from hrnn_opt.rule.config import WITHOUT_LENGTH, WITHOUT_TENSOR_RNN
 from hrnn_opt.rule.segments import Segments
+from hrnn_opt.rule.state import initial_state
 from tests.reference import ReferenceOptimizer
 
 STEPS, SKIPPED = 20, 13
@@ -182,7 +183,7 @@ def compare(
     meta = products.from_vector(config, tf.constant(vector))
     start = flatten(thetas)
     theta = phi = start
-    state = rule.initial_state(config, meta, segments)
+    state = initial_state(config, meta, segments)
     if spread:
         reference.eta_bar = [
             rng.uniform(-spread, spread, theta.size) for theta in thetas

@@ -10,6 +10,7 @@ from hrnn_opt import RuleConfig
 from hrnn_opt.rule import meta_parameters, products
 from hrnn_opt.rule import step as rule
 from hrnn_opt.rule.segments import Segments
+from hrnn_opt.rule.state import initial_state
 from tests.test_rule import noisy_vector
 
 CONFIG = RuleConfig()
@@ -32,7 +33,7 @@ class Run:
         self.meta = products.from_vector(
             config, tf.constant(vector, self.theta.dtype)
         )
-        self.state = rule.initial_state(
+        self.state = initial_state(
             config, self.meta, self.segments, self.theta.shape[1:]
         )
 

@@ -27,8 +27,8 @@ from hrnn_opt.model import kernels
 from hrnn_opt.model.attended import keep_zeros
 from hrnn_opt.model.replicas import own_copy
 from hrnn_opt.rule import fallback
-from hrnn_opt.rule import step as rule
 from hrnn_opt.rule.products import from_vector
+from hrnn_opt.rule.state import initial_param_state
 
 INTERVAL = 100
 PATIENCE = 10
@@ -168,7 +168,7 @@ class RollbackGuard:
         """Resets the parameters' state, except for their lengths."""
         slots, config = self._slots, self._optimizer.config
         meta = from_vector(config, backend.read(slots.meta_vector))
-        fresh = kernels.pack(rule.initial_param_state(config, meta, (1,)))
+        fresh = kernels.pack(initial_param_state(config, meta, (1,)))
         row = np.zeros((config.state_rows, 1))
         row[-1] = config.relative_learning_rate
         row = ops.cast(row, slots.dtype)

@@ -17,7 +17,7 @@ from hrnn_opt.rule import step as rule
 from hrnn_opt.rule.config import RuleConfig
 from hrnn_opt.rule.numerics import select
 from hrnn_opt.rule.products import from_vector
-from hrnn_opt.rule.step import ParamState
+from hrnn_opt.rule.state import ParamState
 
 
 def pack(state: ParamState):

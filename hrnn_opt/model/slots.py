@@ -16,9 +16,13 @@ from hrnn_opt.model import chunks, kernels, rounding, tables
 from hrnn_opt.model.guard_state import GuardState
 from hrnn_opt.model.rates import Rates
 from hrnn_opt.rule import products
-from hrnn_opt.rule import step as rule
 from hrnn_opt.rule.config import RuleConfig
 from hrnn_opt.rule.hierarchy import SharedState
+from hrnn_opt.rule.state import (
+    TensorState,
+    initial_param_state,
+    initial_shared_state,
+)
 
 STATE_VERSION = 4
 """Changes with the number, order or shape of these variables."""
@@ -104,10 +108,8 @@ class Slots:
             if config.global_rnn
             else None,
         )
-        # Rows of `rule.TensorState`.
-        self.tensors = self._add(
-            "tensors", (len(rule.TensorState._fields), tensors)
-        )
+        # Rows of `TensorState`.
+        self.tensors = self._add("tensors", (len(TensorState._fields), tensors))
         self.rates = Rates(
             self._add("rate_reference", ()),
             self._add("rate_ceiling", (1, tensors)),
@@ -216,7 +218,7 @@ class Slots:
 
     def _add_shared(self, level, units, tensors):
         def value(meta):
-            return getattr(rule.initial_shared_state(meta, (), tensors), level)
+            return getattr(initial_shared_state(meta, (), tensors), level)
 
         return self._add(level, (units, tensors), value)
 
@@ -227,7 +229,7 @@ class Slots:
 
     def _column(self, meta):
         """Initial state of one parameter [F, 1]."""
-        return kernels.pack(rule.initial_param_state(self._config, meta, (1,)))
+        return kernels.pack(initial_param_state(self._config, meta, (1,)))
 
     def _add_table(self, tensor, dtype):
         width, rows = self.tables[tensor], self._config.state_rows

@@ -17,13 +17,14 @@ from hrnn_opt.rule.config import RuleConfig
 from hrnn_opt.rule.hierarchy import SharedState
 from hrnn_opt.rule.numerics import select
 from hrnn_opt.rule.products import from_vector
+from hrnn_opt.rule.state import TensorState, initial_shared_state
 
 
 class Begun(NamedTuple):
     """What is known before the element-wise part of a step, of T targets."""
 
     shared: SharedState
-    tensors: rule.TensorState
+    tensors: TensorState
     rates: rates.Rates  # of all tensors
     mean_log_step: Any  # scalar
     largest: Any  # [1, T], or None
@@ -63,13 +64,13 @@ def begin(
     """
     meta = from_vector(config, meta_vector)
     h_tensor, h_global, tensors = state
-    all_tensors = rule.TensorState(*ops.split(tensors, tensors.shape[0]))
+    all_tensors = TensorState(*ops.split(tensors, tensors.shape[0]))
     new_rates, excess, still = rates.follow(old_rates, all_tensors.log_step, lr)
 
     def own(x):
         return None if x is None else ops.take(x, numbers, axis=-1)
 
-    excess, tensors = own(excess), rule.TensorState(*map(own, all_tensors))
+    excess, tensors = own(excess), TensorState(*map(own, all_tensors))
     largest = None
     if magnitudes is not None:
         magnitudes = ops.expand_dims(magnitudes, 0)
@@ -103,7 +104,7 @@ def _started(config, meta, shared, steps, reference):
     """`kernels.started` for the upper levels."""
     if not config.lazy or shared.h_tensor is None:
         return shared
-    start = rule.initial_shared_state(meta, (), 1)
+    start = initial_shared_state(meta, (), 1)
     h_tensor = ops.where(steps > 0, shared.h_tensor, start.h_tensor)
     if shared.h_global is None:
         return SharedState(h_tensor, None)

@@ -23,7 +23,7 @@ def sense(config: RuleConfig, state, g):
 
     Args:
         config: the features in use.
-        state: `step.ParamState`; h and eta_bar stay as they are.
+        state: `state.ParamState`; h and eta_bar stay as they are.
         g: finite gradients, [1, ...].
 
     Returns:

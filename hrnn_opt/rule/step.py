@@ -31,35 +31,7 @@ from hrnn_opt.rule.hierarchy import SharedState
 from hrnn_opt.rule.numerics import safe_divide, select
 from hrnn_opt.rule.products import Products
 from hrnn_opt.rule.segments import Segments
-
-
-class ParamState(NamedTuple):
-    """What every parameter remembers."""
-
-    h: Any  # [P, R, width, ...]
-    g_bar: Any  # [S, R, width, ...]
-    r: Any  # [S, R, width, ...]  sqrt(lambda)
-    own_steps: Any  # [1, R, width, ...]  with a gradient; None without catch_up
-    eta_bar: Any  # [1, R, width, ...], None without relative learning rate
-
-
-class TensorState(NamedTuple):
-    """Single numbers that every tensor remembers, [1, T, ...] each."""
-
-    largest: Any  # see `features.largest_magnitude`
-    steps: Any  # number of steps it has made
-    log_step: Any  # mean of eta_bar after the last one
-    population: Any  # number of elements that this is the mean of
-    average: Any  # average of log_step over log time
-
-
-class RuleState(NamedTuple):
-    """The whole optimizer's memory of one problem (or of B problems)."""
-
-    param: ParamState
-    shared: SharedState
-    tensors: TensorState
-    skipped: Any  # [...] number of steps skipped for a non-finite gradient
+from hrnn_opt.rule.state import ParamState, RuleState, TensorState
 
 
 class Sensed(NamedTuple):
@@ -70,56 +42,6 @@ class Sensed(NamedTuple):
     u: Any  # [directions, ...]  exp(eta) d
     moving: Any  # [1, ...]      1 where there is a gradient
     products: Any  # [1 + 2 S, ...] of `alignment`, or None
-
-
-def initial_param_state(config: RuleConfig, meta: Products, shape):
-    """State of parameters before the first step: arrays [F, *shape]."""
-
-    def zeros(rows):
-        return ops.zeros((rows, *shape), meta.h_param.dtype)
-
-    h = ops.reshape(meta.h_param, (-1,) + (1,) * len(shape))
-    return ParamState(
-        ops.broadcast_to(h, (config.param_units, *shape)),
-        zeros(config.timescales),
-        zeros(config.timescales),
-        zeros(1) if config.catch_up else None,
-        zeros(1) if config.relative_learning_rate else None,
-    )
-
-
-def initial_shared_state(meta: Products, instances, tensors: int):
-    """States of the Tensor RNNs [Q, T, ...] and of the Global RNN [G, 1, ...].
-
-    `instances` is (B,) for B instances, () for one problem.
-    """
-
-    def repeat(vector, number):
-        if vector is None:
-            return None
-        column = ops.reshape(vector, (-1,) + (1,) * (len(instances) + 1))
-        shape = (vector.shape[0], number, *instances)
-        return ops.broadcast_to(column, shape)
-
-    return SharedState(repeat(meta.h_tensor, tensors), repeat(meta.h_global, 1))
-
-
-def initial_state(
-    config: RuleConfig,
-    meta: Products,
-    segments: Segments,
-    instances=(),
-) -> RuleState:
-    """State before the first step; `instances` is (B,) for B instances."""
-    shape = (segments.rows, segments.width, *instances)
-    tensors = len(segments.sizes)
-    zeros = ops.zeros((1, tensors, *instances), meta.h_param.dtype)
-    return RuleState(
-        initial_param_state(config, meta, shape),
-        initial_shared_state(meta, instances, tensors),
-        TensorState(*(zeros for _ in TensorState._fields)),
-        ops.zeros(instances, "int32"),
-    )
 
 
 def sense(
@@ -414,7 +336,7 @@ def step(
     """One step on one problem, or on B problems side by side.
 
     If an instance has a NaN or infinite gradient anywhere, it stays as it was,
-    and the step is counted in its `state.skipped`.
+    and the step is counted in its `RuleState.skipped`.
 
     Args:
         config: the features in use.

@@ -11,6 +11,7 @@ from hrnn_opt.rule import meta_parameters, products
 from hrnn_opt.rule import step as rule
 from hrnn_opt.rule.config import RuleConfig
 from hrnn_opt.rule.segments import Segments
+from hrnn_opt.rule.state import RuleState, initial_state
 
 
 class HierarchicalState(NamedTuple):
@@ -18,7 +19,7 @@ class HierarchicalState(NamedTuple):
 
     theta: Any  # [N, B]
     phi: Any  # [N, B]
-    memory: rule.RuleState
+    memory: RuleState
 
 
 def _fill(record, old, new):
@@ -83,7 +84,7 @@ class Hierarchical:
             sizes: number of parameters of each tensor.
             theta: parameters, tensors one after another.
         """
-        memory = rule.initial_state(
+        memory = initial_state(
             self.config,
             _fill(meta, (), None),
             Segments(sizes),
