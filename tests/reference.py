@@ -434,7 +434,9 @@ class ReferenceOptimizer:
         if self.config.tensor_growth:
             for t in tensors:
                 early = 4000 / self.steps[t] if self.steps[t] else 0.0
+                late = self.steps[t] / (self.steps[t] + 1000)
                 distance = self.config.tensor_growth * (1 + early)
+                distance -= self.config.tensor_decay * late
                 limit = self.average[t] + distance
                 excess[t] += max(self.log_step[t] - excess[t] - limit, 0.0)
         if self.config.tensor_spread:

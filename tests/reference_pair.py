@@ -12,7 +12,12 @@ SHAPES = {"scale": (), "bias": (3,), "kernel": (4, 3), "filters": (2, 1, 2, 2)}
 SCALE, BIAS, KERNEL, FILTERS = range(4)
 
 
-NUMBERS = {"tensor_spread": 0.002, "tensor_growth": 1e-5, "catch_up": 3.0}
+NUMBERS = {
+    "tensor_spread": 0.002,
+    "tensor_growth": 1e-5,
+    "tensor_decay": 0.2,
+    "catch_up": 3.0,
+}
 """Numbers of a `RuleConfig` that act within a few steps."""
 
 

@@ -22,8 +22,8 @@ NO_NUMBERS = ("0", "1", None, True, math.nan)
 def test_fields_are_sizes_switches_and_numbers():
     assert len(SIZES) == 4
     assert len(SWITCHES) == 12
-    assert len(NUMBERS) == 5
-    assert len(FIELDS) == 21
+    assert len(NUMBERS) == 6
+    assert len(FIELDS) == 22
 
 
 @pytest.mark.parametrize("name", SIZES)
@@ -53,7 +53,7 @@ def test_wrong_switch_is_refused(name, value):
         *(("negligible", "[0, 1)", v) for v in (-1e-5, 1.0, 2, *NO_NUMBERS)),
         *(
             (name, "[0, inf)", v)
-            for name in ("tensor_spread", "tensor_growth")
+            for name in ("tensor_spread", "tensor_growth", "tensor_decay")
             for v in (-1e-5, float("inf"), *NO_NUMBERS)
         ),
         *(
@@ -109,6 +109,11 @@ def test_wrong_share_is_refused(name, interval, value):
             "relative_learning_rate=True",
             {"relative_learning_rate": False, "tensor_growth": 1.0},
         ),
+        (
+            "tensor_decay",
+            "tensor_growth > 0",
+            {"tensor_growth": 0.0, "tensor_decay": 0.2},
+        ),
         ("catch_up", "lazy=True", {"lazy": False, "catch_up": 2.0}),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
@@ -131,7 +136,7 @@ def test_senseless_combination_is_refused(name, needs, fields):
         NOTHING,
         {"negligible": 1e-5},
         {"tensor_spread": 2.5},
-        {"tensor_growth": 0.1, "catch_up": 300},
+        {"tensor_growth": 0.1, "tensor_decay": 0.2, "catch_up": 300},
         {"length_unit": 0.05},
     ],
     ids=[

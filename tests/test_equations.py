@@ -189,6 +189,15 @@ def test_growth_is_bounded_more_tightly_with_time():
     assert_close(step_length.growth_excess(zero, zero, zero, 0.25), 0)
 
 
+def test_what_decays_has_to_fall():
+    steps = constant(0.0, 1000.0, 4000.0)
+    log_step, mean = constant(0.0, 1.0, 2.0), constant(0.0, 1.0, 2.5)
+    got = step_length.growth_excess(log_step, mean, steps, 0.125, 1.0)
+    assert_close(got, [0, 0, 0.05])
+    got = step_length.growth_excess(log_step, mean, steps, 0.0625, 1.0)
+    assert_close(got, [0, 0.5 - 0.3125, 0.175])
+
+
 def test_average_over_log_time_follows_a_logarithm():
     mean, lags = constant(0.0), []
     for n in range(1, 2001):

@@ -48,6 +48,7 @@ ABLATIONS = {
     "negligible": {"negligible": 0.05},
     "bounded tensors": {"tensor_spread": 0.01},
     "bounded growth": {"tensor_growth": 1e-5},
+    "decay": {"tensor_growth": 1e-5, "tensor_decay": 0.2},
     "both bounds": {"tensor_spread": 0.01, "tensor_growth": 1e-5},
     "catching up": {"catch_up": 3.0, "negligible": 0.05},
     "catching up, no length": {

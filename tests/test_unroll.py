@@ -62,6 +62,7 @@ def test_backward_where_gradients_are_negligible():
         negligible=0.5,
         tensor_spread=1e-4,
         tensor_growth=1e-6,
+        tensor_decay=0.2,
         catch_up=3.0,
     )
     given = case(FAMILY, config=config)

@@ -51,6 +51,8 @@ class RuleConfig:
         tensor_growth: the mean log step length of a tensor is at most this far
             above its own average over log time (`step_length.growth_excess`),
             further only in its first steps; 0 sets no bound. Not in the paper.
+        tensor_decay: in later steps this is subtracted from that bound: above
+            `tensor_growth`, step lengths have to fall. Not in the paper.
         catch_up: an element that had a gradient in c of its tensor's n steps
             makes its steps n / c times as long, at most this many times
             in tensors where most elements are rare (`step_length.catch_up`); 0
@@ -85,6 +87,7 @@ class RuleConfig:
     negligible: float = 0.0
     tensor_spread: float = 0.0
     tensor_growth: float = 0.0
+    tensor_decay: float = 0.0
     catch_up: float = 0.0
     length_unit: float = 1.0
 
@@ -119,6 +122,8 @@ class RuleConfig:
              "averages)", self.relative_learning_rate),
             ("tensor_growth", "relative_learning_rate=True (it bounds its "
              "averages)", self.relative_learning_rate),
+            ("tensor_decay", "tensor_growth > 0 (it belongs to that bound)",
+             self.tensor_growth),
             ("catch_up", "lazy=True (else rare elements do not fall behind)",
              self.lazy),
             ("relative_log_magnitudes", "timescales >= 2 (relative to the "
@@ -136,6 +141,7 @@ class RuleConfig:
             "negligible": ("[0, 1)", lambda x: 0 <= x < 1),
             "tensor_spread": ("[0, inf)", lambda x: 0 <= x < math.inf),
             "tensor_growth": ("[0, inf)", lambda x: 0 <= x < math.inf),
+            "tensor_decay": ("[0, inf)", lambda x: 0 <= x < math.inf),
             "catch_up": (
                 "[1, inf), or 0",
                 lambda x: x == 0 or 1 <= x < math.inf,

@@ -175,7 +175,11 @@ def lowered(config: RuleConfig, tensors: TensorState, excess=None):
     if config.tensor_growth:
         found.append(
             step_length.growth_excess(
-                log_step, tensors.average, tensors.steps, config.tensor_growth
+                log_step,
+                tensors.average,
+                tensors.steps,
+                config.tensor_growth,
+                config.tensor_decay,
             )
         )
         log_step = log_step - found[-1]

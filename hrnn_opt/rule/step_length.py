@@ -57,27 +57,36 @@ SETTLING = 4000.0
 """In step n the bound of `growth_excess` is 1 + this / n times as far away: a
 tensor's step length may change by orders of magnitude until it is found."""
 
+DECAYING = 1000.0
+"""From about this step on, `decay` acts in `growth_excess`."""
 
-def growth_excess(log_step, average, steps, growth: float):
-    """By how much a tensor's step lengths have grown too far, see above.
+
+def growth_excess(log_step, average, steps, growth: float, decay: float = 0.0):
+    """By how much a tensor's step lengths are too far above their average.
 
     Not in the paper. Without a bound, step lengths drift upwards after some
     thousand steps of persistent noise, until the network has forgotten all.
     With it, they grow by a factor of at most exp(2 `growth`) while n grows by a
-    factor e, after the first steps.
+    factor e, after the first steps. With `decay` they fall: at last at least as
+    fast as n to the power of -2 (`decay` - `growth`). In persistent noise,
+    which sets the loss of long runs, no constant step length is right.
 
     Args:
         log_step: mean eta_bar of each tensor, [1, T, ...].
         average: its `average_over_log_time`, [1, T, ...].
         steps: n, number of steps the tensor has made, [1, T, ...].
         growth: largest distance above the average, for n far above `SETTLING`.
+        decay: what is subtracted from it for n far above `DECAYING`.
 
     Returns:
         [1, T, ...], 0 within the bound.
     """
     # Before the first step both are 0.
     early = safe_divide(SETTLING * ops.ones_like(steps), steps)
-    return ops.relu(log_step - average - growth * (1 + early))
+    bound = growth * (1 + early)
+    if decay:
+        bound = bound - decay * steps / (steps + DECAYING)
+    return ops.relu(log_step - average - bound)
 
 
 def average_over_log_time(average, log_step, steps):

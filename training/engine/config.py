@@ -56,6 +56,11 @@ class MetaConfig:
         "Largest distance of a tensor's mean log step length above its average "
         "over log time; 0 sets no bound. Not in the paper.",
     )
+    tensor_decay: float = _setting(
+        0.0,
+        "What is subtracted from that distance in later steps: above "
+        "tensor_growth, step lengths have to fall. Not in the paper.",
+    )
     catch_up: float = _setting(
         0.0,
         "Largest factor by which steps of elements that rarely have a gradient "
@@ -200,6 +205,7 @@ class MetaConfig:
             "mean_between",
             "tensor_spread",
             "tensor_growth",
+            "tensor_decay",
         ):
             self._check(name, getattr(self, name) >= 0, "0 or positive")
         self._check(
@@ -245,6 +251,7 @@ class MetaConfig:
             negligible=self.negligible,
             tensor_spread=self.tensor_spread,
             tensor_growth=self.tensor_growth,
+            tensor_decay=self.tensor_decay,
             catch_up=self.catch_up,
             length_unit=self.length_unit,
         )

@@ -47,6 +47,8 @@ def digest(rule, vector) -> str:
             version += f", spread {rule.config.tensor_spread}"
         if rule.config.tensor_growth:
             version += f", growth {rule.config.tensor_growth}"
+        if rule.config.tensor_decay:
+            version += f", decay {rule.config.tensor_decay}"
         if rule.config.catch_up:
             version += f", catch up {rule.config.catch_up}"
         if rule.config.length_unit != 1:

@@ -62,6 +62,7 @@ VARIANTS = {
     "negligible as none": Variant({"negligible": 1e-5}),
     "bounded tensors": Variant({"tensor_spread": 0.7}),
     "bounded growth": Variant({"tensor_growth": 0.1}),
+    "decay": Variant({"tensor_growth": 0.1, "tensor_decay": 0.3}),
     "rare elements catch up": Variant({"catch_up": 300.0}),
     "short first steps": Variant({"length_unit": 0.03}),
     "equal lengths": Variant({}, {"heavy_tailed": False}),
