@@ -37,7 +37,7 @@ def draw(found: list[Found], own: str, rates, path: pathlib.Path):
         _frame(axes, one, own, rates)
     panels[0].legend(frameon=False, fontsize=7)
     figure.supxlabel("step", fontsize=9)
-    figure.supylabel("training loss, mean of 50 minibatches", fontsize=9)
+    figure.supylabel("loss, mean of 50 minibatches", fontsize=9)
     output.save(figure, path)
 
 
