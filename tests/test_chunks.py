@@ -61,7 +61,10 @@ def test_plan_covers_everything_once(piece, sizes, kind):
     ordered = [p for chunk in plan.chunks for p in chunk.pieces]
     for t, size in enumerate(sizes):
         own = [p for p in ordered if p.tensor == t]
-        assert {p.number for p in own} == set(range(-(-size // 2048)))
+        numbers = sorted(p.number for p in own)
+        if "blocks" in kind:
+            numbers = sorted(set(numbers))
+        assert numbers == list(range(-(-size // 2048)))
         # What is joined in this order is the tensor.
         assert own == sorted(own)
         for p in own:

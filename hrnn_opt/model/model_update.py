@@ -250,7 +250,8 @@ def _sense(
 
     def write(k, results):
         packed, u, row_sums = results
-        _assign_slots(plan.chunks[k], states, packed, parts)
+        chunk = plan.chunks[k]
+        _assign_parts(chunk, states, chunks.split(chunk, packed), parts)
         return u, row_sums
 
     results = kernels.over_chunks(
@@ -345,15 +346,11 @@ def _join_slots(chunk, slots):
     )
 
 
-def _assign_slots(chunk, slots, value, parts):
-    """The inverse of `_join_slots`."""
-    _assign_parts(chunk, slots, chunks.split(chunk, value), parts)
-
-
 def _assign_parts(chunk, slots, values, parts):
     """Assigns the pieces' values to slots, each as soon as it is complete.
 
-    `parts` keeps the values of slots that go on in the next chunk.
+    The inverse of `_join_slots`, after `chunks.split`. `parts` keeps the values
+    of slots that go on in the next chunk.
     """
     for p, value in zip(chunk.pieces, values, strict=True):
         slot = slots[p.tensor][p.number]
