@@ -68,7 +68,7 @@ def statistics(optimizer) -> Statistics:
         )
     lr = float(ops.convert_to_numpy(optimizer.learning_rate))
     debt = ops.convert_to_numpy(slots.rates.debt)[0]
-    lr = lr * np.exp(-debt.astype("float64"))
+    lr = lr * slots.shares * np.exp(-debt.astype("float64"))
     return _summed(config, sums, np.asarray(slots.sizes), lr)
 
 

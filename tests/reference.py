@@ -454,7 +454,7 @@ class ReferenceOptimizer:
             if self.weight_decay is not None and t not in self.no_decay:
                 theta = theta * (1.0 - self.weight_decay * lr)
             old_g_bar = self.g_bar[t]
-            own_unit = unit * np.exp(-self.debt[t])
+            own_unit = unit * self._share(shape) * np.exp(-self.debt[t])
             step = self._step_tensor(
                 t, g.reshape(-1), eta_mean, own_unit, excess[t], present[t]
             )
@@ -495,6 +495,12 @@ class ReferenceOptimizer:
             vars(self).update(remembered)
         self.holds_theta = False
 
+    def _share(self, shape):
+        """What shortens the steps of a tensor with many inputs."""
+        inputs = np.prod(shape[:-1]) if len(shape) > 1 else 1
+        wide = self.config.wide_inputs
+        return np.sqrt(wide / inputs) if 0 < wide < inputs else 1.0
+
     def _follow_rate(self, lr):
         """Remembers the rate; returns by how much log lengths are too long."""
         if not self.follows_rates:
@@ -532,7 +538,7 @@ class ReferenceOptimizer:
                 self.g_bar[t],
                 self.r[t],
                 self.log_lengths[t],
-                unit,
+                unit * self._share(g.shape),
             )
             self.theta[t] = theta + step.reshape(g.shape)
             self.offset[t] = np.zeros_like(theta)

@@ -22,8 +22,8 @@ NO_NUMBERS = ("0", "1", None, True, math.nan)
 def test_fields_are_sizes_switches_and_numbers():
     assert len(SIZES) == 4
     assert len(SWITCHES) == 12
-    assert len(NUMBERS) == 6
-    assert len(FIELDS) == 22
+    assert len(NUMBERS) == 7
+    assert len(FIELDS) == 23
 
 
 @pytest.mark.parametrize("name", SIZES)
@@ -53,7 +53,12 @@ def test_wrong_switch_is_refused(name, value):
         *(("negligible", "[0, 1)", v) for v in (-1e-5, 1.0, 2, *NO_NUMBERS)),
         *(
             (name, "[0, inf)", v)
-            for name in ("tensor_spread", "tensor_growth", "tensor_decay")
+            for name in (
+                "tensor_spread",
+                "tensor_growth",
+                "tensor_decay",
+                "wide_inputs",
+            )
             for v in (-1e-5, float("inf"), *NO_NUMBERS)
         ),
         *(
@@ -137,7 +142,7 @@ def test_senseless_combination_is_refused(name, needs, fields):
         {"negligible": 1e-5},
         {"tensor_spread": 2.5},
         {"tensor_growth": 0.1, "tensor_decay": 0.2, "catch_up": 300},
-        {"length_unit": 0.05},
+        {"length_unit": 0.05, "wide_inputs": 256},
     ],
     ids=[
         "default",

@@ -56,6 +56,8 @@ ABLATIONS = {
         "negligible": 0.05,
         **WITHOUT_LENGTH,
     },
+    "wide": {"wide_inputs": 1.5},
+    "wide, no length": {"wide_inputs": 1.5, **WITHOUT_LENGTH},
     "unit": {"length_unit": 0.3},
     "unit, no length": {
         "length_unit": 0.3,
@@ -180,7 +182,13 @@ def compare(
     )
     reference.build(thetas)
 
-    segments = Segments([theta.size for theta in thetas])
+    segments = Segments(
+        [theta.size for theta in thetas],
+        [
+            int(np.prod(theta.shape[:-1])) if theta.ndim > 1 else 1
+            for theta in thetas
+        ],
+    )
     meta = products.from_vector(config, tf.constant(vector))
     start = flatten(thetas)
     theta = phi = start

@@ -17,7 +17,9 @@ pytestmark = pytest.mark.filterwarnings("ignore:HierarchicalRNN trains at")
 
 @pytest.fixture(scope="module")
 def path(tmp_path_factory):
-    return weights_file(tmp_path_factory.mktemp("weights"), length_unit=0.5)
+    return weights_file(
+        tmp_path_factory.mktemp("weights"), length_unit=0.5, wide_inputs=2.0
+    )
 
 
 def by_hand(optimizer, path):
@@ -43,7 +45,10 @@ def by_hand(optimizer, path):
             "rescaled_gradient": np.sqrt(np.mean(m**2)),
         }
         if config.relative_learning_rate:
-            lengths = np.log10(config.length_unit * lr * np.exp(packed[-1]))
+            inputs = np.prod(v.shape[:-1]) if len(v.shape) > 1 else 1
+            share = np.sqrt(min(1, config.wide_inputs / inputs))
+            length = config.length_unit * lr * share
+            lengths = np.log10(length * np.exp(packed[-1]))
             values["step_length"] = np.mean(lengths)
             values["step_length_spread"] = np.std(lengths)
         found |= {f"{kind}/{v.path}": x for kind, x in values.items()}

@@ -158,6 +158,7 @@ def _step(config, slots, targets, grads, lr, rounding_keys):
         ops.concatenate(sums, axis=-1),
         ops.cast(sizes, slots.dtype),
         ops.stack([t.decay for t in targets]),
+        slots.shares_of([t.number for t in targets]),
         lr,
     )
     for variable, value in zip(variables, state, strict=True):
@@ -198,7 +199,8 @@ def _fallback_step(config, slots, targets, grads, lr, rounding_keys):
     )
     numbers = np.asarray([t.number for t in targets])
     lengths = ops.take(backend.read(slots.guard.lengths), numbers)
-    unit = config.length_unit * lr
+    shares = slots.shares_of([t.number for t in targets])
+    unit = config.length_unit * lr * shares
     sums = ops.concatenate(sums, axis=-1)
     scale = fallback.step_scale(sums[:1], sums[1:], unit, lengths)
     decay = ops.expand_dims(ops.stack([t.decay for t in targets]), 0)

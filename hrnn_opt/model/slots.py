@@ -15,7 +15,7 @@ from hrnn_opt import backend
 from hrnn_opt.model import chunks, kernels, rounding, tables
 from hrnn_opt.model.guard_state import GuardState
 from hrnn_opt.model.rates import Rates
-from hrnn_opt.rule import products
+from hrnn_opt.rule import products, step_length
 from hrnn_opt.rule.config import RuleConfig
 from hrnn_opt.rule.hierarchy import SharedState
 from hrnn_opt.rule.state import (
@@ -57,6 +57,18 @@ def float_type(variables) -> str:
     dtype = "float64" if "float64" in types.values() else "float32"
     backend.check_float64(dtype)
     return dtype
+
+
+def inputs(variable) -> int:
+    """Number of inputs of a variable, as Keras's initializers count them.
+
+    That is the product of all axes but the last one. 1 for a vector, and for an
+    embedding, in which an output has a single row for its input.
+    """
+    shape = tuple(variable.shape)
+    if len(shape) < 2 or tables.is_embedding(variable):
+        return 1
+    return int(np.prod(shape[:-1]))
 
 
 def _zero(_):
@@ -119,6 +131,9 @@ class Slots:
         self.holds_theta = self._add("holds_theta", (), dtype="int32")
         self.sizes = [int(np.prod(v.shape)) for v in variables]
         self._shapes = [tuple(v.shape) for v in variables]
+        self.shares = step_length.wide_share(
+            [inputs(v) for v in variables], config.wide_inputs
+        )
         self.states, self.offsets = [], []
         # Widths of tables by number; a table's state is a single variable.
         self.tables = {
@@ -165,6 +180,10 @@ class Slots:
             ops.cast(piece[-1], self.dtype) for piece in self.states[tensor]
         ]
         return sum(map(ops.sum, rows), ops.zeros((), self.dtype))
+
+    def shares_of(self, tensors):
+        """`step_length.wide_share` of some tensors [T]."""
+        return ops.cast(self.shares[np.asarray(tensors)], self.dtype)
 
     def rounding_keys(self, step, tensors):
         """Random bits of a step on these tensors, [words, T]; None without

@@ -14,6 +14,7 @@ bfloat16, several replicas (any `tf.distribute` strategy), and on other
 backends.
 """
 
+import math
 from typing import Any, NamedTuple
 
 from keras import ops
@@ -57,12 +58,13 @@ def is_table(variable) -> bool:
 
     A wrong guess, either way, gives the same steps, but slower.
     """
-    shape = tuple(variable.shape)
-    return (
-        len(shape) == 2
-        and "embedding" in variable.name.lower()
-        and shape[0] * shape[1] >= SMALLEST
-    )
+    size = math.prod(variable.shape)
+    return is_embedding(variable) and size >= SMALLEST
+
+
+def is_embedding(variable) -> bool:
+    """Whether a variable is an embedding of any size, by its name."""
+    return len(variable.shape) == 2 and "embedding" in variable.name.lower()
 
 
 def all_rows(gradient) -> list[Rows]:

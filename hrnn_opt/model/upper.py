@@ -121,6 +121,7 @@ def finish(
     sums,
     sizes,
     decay,
+    shares,
     lr,
 ):
     """Eqs. 11-12, and the factors that steps are multiplied by.
@@ -134,6 +135,7 @@ def finish(
         sums: `step.totals` of the targets [F, T].
         sizes: number of parameters of each target [T].
         decay: 1 - weight decay * lr of each target [T].
+        shares: `step_length.wide_share` of each target [T].
         lr: learning rate, a scalar.
 
     Returns:
@@ -149,7 +151,8 @@ def finish(
         sums,
         sizes,
     )
-    lr = rates.lent(lr, ops.take(begun.rates.debt, numbers, axis=-1))
+    debt = ops.take(begun.rates.debt, numbers, axis=-1)
+    lr = shares * rates.lent(lr, debt)
     scale = rule.step_scales(config, sums.d_squared, sums.count, lr)
     h_tensor, h_global, old_tensors = state
     if h_tensor is not None:

@@ -57,6 +57,9 @@ class RuleConfig:
             makes its steps n / c times as long, at most this many times
             in tensors where most elements are rare (`step_length.catch_up`); 0
             leaves them as they are. Not in the paper.
+        wide_inputs: tensors with more inputs than this make shorter steps
+            (`step_length.wide_share`); 0 leaves them as they are. Not in the
+            paper.
         length_unit: step lengths, of Eqs. 5-8, are multiples of this share of
             the learning rate. Whatever an RNN learned to begin with, with the
             right unit the first step is as long as the learning rate says
@@ -89,6 +92,7 @@ class RuleConfig:
     tensor_growth: float = 0.0
     tensor_decay: float = 0.0
     catch_up: float = 0.0
+    wide_inputs: float = 0.0
     length_unit: float = 1.0
 
     def __post_init__(self):
@@ -146,6 +150,7 @@ class RuleConfig:
                 "[1, inf), or 0",
                 lambda x: x == 0 or 1 <= x < math.inf,
             ),
+            "wide_inputs": ("[0, inf)", lambda x: 0 <= x < math.inf),
             "length_unit": ("(0, 1]", lambda x: 0 < x <= 1),
         }[field.name]
         if type(value) not in (int, float) or not inside(value):

@@ -10,6 +10,8 @@ import math
 import numpy as np
 from keras import ops
 
+from hrnn_opt.rule import step_length
+
 NARROW = 64
 """Rows of several tensors that would be narrower are single parameters: a
 tensor's values are then spread by a product, and all arrays of a step are
@@ -23,18 +25,22 @@ class Segments:
         sizes: number of parameters of each tensor. The width is their greatest
             common divisor, or 1 if that is below `NARROW`; a problem with one
             tensor is a single row.
+        inputs: number of inputs of each tensor (`step_length.wide_share`); the
+            default, 1, is right for the problems of meta-training, none of
+            which has a wide tensor.
 
     Raises:
         ValueError: no tensors, or an empty one.
     """
 
-    def __init__(self, sizes):
+    def __init__(self, sizes, inputs=None):
         self.sizes = tuple(int(n) for n in sizes)
         if not self.sizes or min(self.sizes) < 1:
             raise ValueError(
                 "Argument `sizes` must name at least one tensor, each with at "
                 f"least one parameter. Received: sizes={self.sizes}"
             )
+        self.inputs = tuple(inputs or (1,) * len(self.sizes))
         self.width = functools.reduce(math.gcd, self.sizes)
         if len(self.sizes) > 1 and self.width < NARROW:
             self.width = 1
@@ -46,10 +52,13 @@ class Segments:
 
     def __eq__(self, other):
         """Equal sizes: what is compiled for one serves the other."""
-        return isinstance(other, Segments) and self.sizes == other.sizes
+        return isinstance(other, Segments) and self._key() == other._key()
 
     def __hash__(self):
-        return hash(self.sizes)
+        return hash(self._key())
+
+    def _key(self):
+        return self.sizes, self.inputs
 
     @property
     def total_size(self) -> int:
@@ -85,9 +94,13 @@ class Segments:
         """Sizes to broadcast against [F, T, ...], for x [F, R, width, ...]."""
         return self._sizes_beside(len(x.shape) - 1, x.dtype)
 
+    def column_of_shares(self, x, wide_inputs: float):
+        """`step_length.wide_share`, in the same way."""
+        shares = step_length.wide_share(self.inputs, wide_inputs)
+        return _beside(shares, len(x.shape) - 1, x.dtype)
+
     def _sizes_beside(self, axes: int, dtype):
-        shape = (-1,) + (1,) * (axes - 2)
-        return ops.cast(np.reshape(self.sizes, shape), dtype)
+        return _beside(self.sizes, axes, dtype)
 
     @staticmethod
     def _multiply(matrix, v):
@@ -95,3 +108,9 @@ class Segments:
         columns = ops.reshape(v, (*v.shape[:2], -1))
         product = ops.matmul(ops.cast(matrix, v.dtype), columns)
         return ops.reshape(product, (*product.shape[:2], *v.shape[2:]))
+
+
+def _beside(values, axes: int, dtype):
+    """A number for each tensor, to broadcast against [F, T, ...]."""
+    shape = (-1,) + (1,) * (axes - 2)
+    return ops.cast(np.reshape(values, shape), dtype)

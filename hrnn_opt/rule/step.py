@@ -311,8 +311,9 @@ def step_scales(config: RuleConfig, d_squared, count, lr):
         config: the features in use.
         d_squared: sums of d^2, [directions, T, ...].
         count: number of parameters that have a gradient, [1, T, ...].
-        lr: learning rate, a scalar or [...]; lengths are multiples of the
-            config's `length_unit` times it.
+        lr: learning rate times `step_length.wide_share`, a scalar or to
+            broadcast against [1, T, ...]; lengths are multiples of the config's
+            `length_unit` times it.
     """
     lr = config.length_unit * lr
     if not config.direction_length:
@@ -350,7 +351,8 @@ def step(
         theta: parameters, [N, ...], tensors one after another.
         phi: attended parameters, [N, ...].
         g: gradient at phi, [N, ...].
-        lr: learning rate, a scalar or [...].
+        lr: learning rate, a scalar or [...]; to begin with, steps are that
+            long, but for tensors with more than `config.wide_inputs` inputs.
 
     Returns:
         The new theta, phi and state.
@@ -387,7 +389,9 @@ def step(
     shared, tensors = step_upper_levels(
         config, meta, state.shared, tensors, sums, sizes
     )
-    lr = ops.cast(lr, g.dtype)
+    lr = ops.cast(lr, g.dtype) * segments.column_of_shares(
+        g, config.wide_inputs
+    )
     scale = step_scales(config, sums.d_squared, sums.count, lr)
     moved = advance(
         config, segments.to_rows(theta), sensed.u, segments.spread(scale)

@@ -1,5 +1,6 @@
 """From directions to steps: Eqs. 5-9 and the attended point (section 3.2)."""
 
+import numpy as np
 from keras import ops
 
 from hrnn_opt import backend
@@ -141,6 +142,28 @@ def catch_up(u, steps, own_steps, weight, limit: float):
     ratio = steps / backend.maximum(own_steps, ops.ones_like(own_steps))
     more = weight * backend.maximum(ratio - 1, ops.zeros_like(ratio))
     return u * (1 + backend.minimum(more, (limit - 1) * ops.ones_like(more)))
+
+
+def wide_share(inputs, wide_inputs: float) -> np.ndarray:
+    """min(1, sqrt(W / n)): the steps of a tensor with n inputs, as a share.
+
+    Not in the paper. An output is a sum over inputs: if all elements of a
+    kernel move alike, it moves by n times as much. A network's initial weights
+    are smaller by the square root of n, so that beyond W inputs steps remain
+    the same share of them. The problems of meta-training have at most 256
+    inputs, which says nothing about thousands.
+
+    Args:
+        inputs: n of each tensor; 1 for those that are no kernels.
+        wide_inputs: W; 0 leaves all steps as they are.
+
+    Returns:
+        The share of each tensor, of the shape of `inputs`.
+    """
+    inputs = np.asarray(inputs, "float64")
+    if not wide_inputs:
+        return np.ones_like(inputs)
+    return np.sqrt(wide_inputs / np.maximum(inputs, wide_inputs))
 
 
 def attended_log_step(eta, offset):

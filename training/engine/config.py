@@ -67,6 +67,12 @@ class MetaConfig:
         "are longer, in tensors of such elements; 0 leaves them as they are. "
         "Not in the paper.",
     )
+    wide_inputs: float = _setting(
+        0.0,
+        "Number of inputs beyond which a tensor's steps are shorter, in Keras "
+        "models: problems of the sets have at most 256. 0 leaves them as they "
+        "are. Not in the paper.",
+    )
     length_unit: float = _setting(
         1.0,
         "Unit of step lengths, as a share of the learning rate; see "
@@ -206,6 +212,7 @@ class MetaConfig:
             "tensor_spread",
             "tensor_growth",
             "tensor_decay",
+            "wide_inputs",
         ):
             self._check(name, getattr(self, name) >= 0, "0 or positive")
         self._check(
@@ -253,6 +260,7 @@ class MetaConfig:
             tensor_growth=self.tensor_growth,
             tensor_decay=self.tensor_decay,
             catch_up=self.catch_up,
+            wide_inputs=self.wide_inputs,
             length_unit=self.length_unit,
         )
 
