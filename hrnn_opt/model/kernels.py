@@ -108,7 +108,7 @@ def sense_chunk(
         present,
     )
     kept = select(still, state, new)
-    total = functools.partial(_row_sums, filled)
+    total = functools.partial(row_sums, filled)
     sums = rule.totals(config, new, sensed, total)
     return (
         _repack(kept, packed, seeds),
@@ -140,7 +140,7 @@ def fallback_chunk(
     shape = (-1, rows, n // rows)
     state = unpack(config, ops.reshape(ops.cast(packed, g.dtype), shape))
     new, d, seen = fallback.sense(config, state, ops.reshape(g, shape))
-    sums = [_row_sums(filled, value) for value in (d * d, seen)]
+    sums = [row_sums(filled, value) for value in (d * d, seen)]
     u = ops.reshape(d, (1, n))
     return (
         _repack(new, packed, seeds),
@@ -161,8 +161,16 @@ def started(config, meta, state):
     return state._replace(h=ops.where(state.r[:1] > 0, state.h, initial))
 
 
-def _row_sums(filled, x):
-    """Sums [F, R] over rows [F, R, width] without their padding."""
+def row_sums(filled, x):
+    """Sums over rows without their padding.
+
+    Args:
+        filled: numbers of each row that are not padding [R]; None for all.
+        x: [F, R, width].
+
+    Returns:
+        [F, R].
+    """
     width = x.shape[-1]
     if filled is not None:
         column = ops.arange(width, dtype="int32")

@@ -1,8 +1,8 @@
 """`python -m training.benchmark SUITE [--flags]`; JSON on the last line.
 
 update: time and memory of one update, compared with Keras's Adam, also with
-state in bfloat16, on the backend that KERAS_BACKEND names; the other suites
-need TensorFlow.
+state in bfloat16, and where its time goes, on the backend that KERAS_BACKEND
+names; the other suites need TensorFlow.
 problems: time to draw problems and to compute their gradients.
 estimate: the forecasts of `hrnn_opt.estimate` compared with measurements.
 embeddings: time of a step of a large embedding, compared with Adam's.
@@ -84,9 +84,10 @@ THREADS = flags.DEFINE_integer(
 
 
 def _update() -> dict:
-    from training.benchmark import update
+    from training.benchmark import parts, update
 
     result = update.run(PARAMS.value, SECONDS.value)
+    result |= parts.run(SECONDS.value / 4)
     result |= update.states(PARAMS.value, SECONDS.value)
     if SCALING.value:
         update.print_scaling(PARAMS.value, SECONDS.value / 4)

@@ -59,12 +59,51 @@ def device() -> str:
     return _processor()
 
 
+INSTRUCTIONS = ("sse4_2", "avx", "avx2", "fma", "avx512f", "avx512_bf16",
+                "amx_bf16", "asimd", "sve")  # fmt: skip
+"""Sets of instructions on which the speed of vector arithmetic depends."""
+
+
+def instructions() -> str:
+    """Those of `INSTRUCTIONS` that the CPU has, and its caches, on Linux."""
+    told = _cpuinfo()
+    flags = told.get("flags", told.get("Features", "")).split()
+    found = [name for name in INSTRUCTIONS if name in flags]
+    return (
+        f"{' '.join(found) or 'unknown'}; {told.get('cache size', '?')} cache"
+    )
+
+
+def _cpuinfo() -> dict[str, str]:
+    """What Linux tells about the first processor."""
+    if sys.platform != "linux":
+        return {}
+    first = pathlib.Path("/proc/cpuinfo").read_text().split("\n\n")[0]
+    pairs = (line.partition(":") for line in first.splitlines())
+    return {key.strip(): value.strip() for key, _, value in pairs}
+
+
 def _processor() -> str:
-    if sys.platform == "linux":
-        for line in pathlib.Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.split(":")[1].strip()
-    return platform.processor() or platform.machine()
+    name = _cpuinfo().get("model name")
+    return name or platform.processor() or platform.machine()
+
+
+def finished(results):
+    """Returns when the device has computed the results."""
+    if BACKEND == "tensorflow":
+        import tensorflow as tf
+
+        # On a GPU a call returns before its kernels have run.
+        tf.test.experimental.sync_devices()
+    elif BACKEND == "jax":
+        import jax
+
+        jax.block_until_ready(results)
+    else:
+        import torch
+
+        if torch.accelerator.is_available():
+            torch.accelerator.synchronize()
 
 
 def new_step(optimizer, variables, grads, mode: str):
@@ -89,9 +128,7 @@ def _tensorflow_step(optimizer, grads, mode: str):
     step = tf.function(lambda: optimizer.apply(grads), jit_compile=mode == JIT)
 
     def run():
-        step()
-        # On a GPU the call returns before its kernels have run.
-        tf.test.experimental.sync_devices()
+        finished(step())
 
     return run
 
@@ -101,9 +138,7 @@ def _torch_step(optimizer, grads):
 
     def run():
         with torch.no_grad():
-            optimizer.apply(grads)
-        if torch.accelerator.is_available():
-            torch.accelerator.synchronize()
+            finished(optimizer.apply(grads))
 
     return run
 

@@ -10,7 +10,13 @@ from hrnn_opt import HierarchicalRNN, RuleConfig
 from hrnn_opt.cost.footprint import variable_bytes
 from hrnn_opt.model.chunks import PIECE
 from hrnn_opt.model.slots import STATE_DTYPES
-from training.benchmark.steps import BACKEND, MODES, device, new_step
+from training.benchmark.steps import (
+    BACKEND,
+    MODES,
+    device,
+    instructions,
+    new_step,
+)
 from training.common.memory import Peak
 from training.common.tables import table
 
@@ -87,7 +93,12 @@ def _medians(updates, seconds: float) -> list[float]:
 def run(params: int, seconds: float) -> dict:
     """One tensor of `params` parameters: HierarchicalRNN beside Adam."""
     rows = []
-    result = {"backend": BACKEND, "device": device(), "params": params}
+    result = {
+        "backend": BACKEND,
+        "device": device(),
+        "instructions": instructions(),
+        "params": params,
+    }
     for mode in MODES:
         ours = Update(HierarchicalRNN(), _variables([params]), mode)
         adam = Update(keras.optimizers.Adam(), _variables([params]), mode)
@@ -119,7 +130,7 @@ def run(params: int, seconds: float) -> dict:
         }
         del ours, adam
     print(f"\nOne update of {params:,} parameters in one tensor, float32")
-    print(f"{BACKEND}, {result['device']}")
+    print(f"{BACKEND}, {result['device']}, {result['instructions']}")
     print(
         table(
             ["mode", "ns/param", "Adam ns/param", "ratio", "slot bytes/param",
