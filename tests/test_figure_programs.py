@@ -11,6 +11,7 @@ import pytest
 from problems import pictures
 from tests import tiny_pictures
 from tests.programs import Program, refused, succeeded
+from training.figures import FIGURES, captions
 
 slow = pytest.mark.slow
 PROGRAM = "training.figures"
@@ -30,7 +31,7 @@ def figure(out, name, *flags):
     """Runs a figure; returns its numbers and the lines of its CSV."""
     printed = succeeded(PROGRAM, name, f"--out={out}", *flags)
     numbers = json.loads(printed.splitlines()[-1])
-    stem = name if name == "profiles" else f"figure_{name}"
+    stem = FIGURES[name]
     assert (out / f"{stem}.png").read_bytes().startswith(b"\x89PNG")
     assert json.loads((out / f"{stem}.json").read_text()) == numbers
     with (out / f"{stem}.csv").open(newline="") as file:
@@ -94,6 +95,25 @@ def test_figure_8a_goes_on_where_it_was(out, data):
 
 
 @slow
+def test_wall_clock(out, data):
+    numbers, rows = figure(
+        out, "wall_clock", f"--data_dir={data}", "--steps=40",
+        "--pictures=32", "--only=MLP",
+    )  # fmt: skip
+    (row,) = numbers["rows"]
+    assert [row["network"], row["batch"]] == ["MNIST MLP", 32]
+    assert len(rows) == 1 and rows[0]["network"] == "MNIST MLP"
+    # The best Adam reaches its own last loss in the end.
+    assert 0 < row["adam_steps"] <= 40 and row["adam_s"] > 0
+    assert row["all_rates_s"] > row["adam_s"]
+    assert (row["own_steps"] is None) == (row["time_ratio"] is None)
+    text, behind = captions.wall_clock(numbers)
+    assert "| MNIST MLP | 32 |" in text
+    lost = row["time_ratio"] is None or row["time_ratio"] > 1
+    assert len(behind) == lost
+
+
+@slow
 def test_profiles_of_an_interrupted_run(tmp_path):
     """It is killed while it writes finished jobs, and continued."""
     flags = ["--only=digits MLP", "--steps=20", "--seeds=1", "--pictures=200"]
@@ -153,7 +173,7 @@ def test_figure_6(out, data):
 @slow
 def test_missing_data_and_wrong_names(tmp_path):
     pytest.importorskip("tensorflow_datasets", reason="needs the extra `data`")
-    for name in ("3", "6", "8a", "profiles"):
+    for name in ("3", "6", "8a", "profiles", "wall_clock"):
         flags = [f"--data_dir={tmp_path}", f"--out={tmp_path}"]
         assert "tfds build mnist" in refused(PROGRAM, name, *flags)
     told = refused(PROGRAM, "9")

@@ -9,5 +9,6 @@ FIGURES = {
     "7": "figure_7",
     "8a": "figure_8a",
     "profiles": "profiles",
+    "wall_clock": "wall_clock",
 }
 """Name to module, each with `run(settings, results)` that returns numbers."""

@@ -8,6 +8,7 @@
 7: time of a gradient and update against the size of the minibatch.
 8a: four problems never seen before: MNIST, Fashion-MNIST, CIFAR-10.
 profiles: time to the loss of a tuned Adam, compared with all rivals.
+wall_clock: the same by the clock, against the size of the minibatch.
 
 Each writes figure_N.png, .csv and .json to --out. Finished jobs are kept there,
 too (`jobs.csv`), so the same command continues, also with more seeds.

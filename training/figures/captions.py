@@ -225,6 +225,49 @@ def profiles(n: dict) -> tuple[str, list]:
     )
 
 
+def wall_clock(n: dict) -> tuple[str, list]:
+    """Where it pays, by the clock."""
+
+    def cell(x, form=".2g"):
+        return "-" if x is None else f"{x:{form}}"
+
+    rows, behind = [], []
+    for r in n["rows"]:
+        ratio = r["time_ratio"]
+        rows.append(
+            [r["network"], r["batch"], r["best_adam"].split()[1],
+             cell(r["own_steps"], "g"), cell(r["adam_steps"], "g"),
+             cell(r["own_step_ms"], ".3g"), cell(r["adam_step_ms"], ".3g"),
+             cell(ratio),
+             cell(None if ratio is None else r["own_s"] / r["all_rates_s"])]
+        )  # fmt: skip
+        where = f"{r['network']}, minibatches of {r['batch']}"
+        if ratio is None:
+            behind.append(
+                f"By the clock, {where}: the best Adam's loss is not reached "
+                f"in {r['steps']} steps."
+            )
+        elif ratio > 1:
+            behind.append(
+                f"By the clock, {where}: the way to the best Adam's loss takes "
+                f"{number(ratio)} times as long."
+            )
+    return (
+        "Time to the loss at which the best of three Adam rates "
+        f"({', '.join(f'{rate:g}' for rate in n['rates'])}) ends; "
+        f"{n['pictures']:,} pictures, one core. An update costs the same for "
+        "all networks, a gradient does not. The last column compares with the "
+        "time of all three Adam runs, which whoever does not know the rate has "
+        "to make:\n\n"
+        + markdown(
+            ["network", "minibatch", "best rate", "steps", "Adam's",
+             "ms a step", "Adam's", "time to Adam's", "to all three"],
+            rows,
+        ),
+        behind,
+    )  # fmt: skip
+
+
 CAPTIONS = {
     "figure_2": ("Figure 2: length of meta-training's problems", figure_2),
     "figure_3": ("Figure 3: LSTM optimizers", figure_3),
@@ -234,5 +277,6 @@ CAPTIONS = {
     "figure_7": ("Figure 7: time", figure_7),
     "figure_8a": ("Figure 8a: never seen", figure_8a),
     "profiles": ("Time to target", profiles),
+    "wall_clock": ("Where it pays, by the clock", wall_clock),
 }
 """Title and a function from the numbers to (caption, defeats)."""

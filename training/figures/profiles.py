@@ -14,7 +14,7 @@ from training.common.tables import table
 from training.evaluation import rivals
 from training.figures.comparison import OWN, Comparison, check_data, final
 from training.figures.settings import Settings
-from training.figures.tasks import TASKS
+from training.figures.tasks import PROFILED
 from training.figures.time_to_target import (
     LONGEST,
     profile,
@@ -62,7 +62,7 @@ def entries(known, best, tasks) -> list:
 
 def run(settings: Settings, results: Results) -> dict:
     """Draws the profiles; returns scores, targets and times."""
-    tasks = settings.selected(TASKS)
+    tasks = settings.selected(PROFILED)
     check_data(tasks, settings)
     steps, seeds = settings.steps_or(STEPS, EVERY), settings.seeds or SEEDS
     comparison = Comparison(settings, results, steps, EVERY)

@@ -57,7 +57,7 @@ def section(kept: pathlib.Path, folder: pathlib.Path) -> str:
         for name, (title, _) in CAPTIONS.items()
     ]
     entries.insert(
-        -1,
+        list(CAPTIONS).index("profiles"),
         (
             "figure_8b",
             "Figure 8b: ImageNet",
