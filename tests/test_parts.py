@@ -2,12 +2,19 @@
 
 import math
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from hrnn_opt import RuleConfig
-from hrnn_opt.rule import hierarchy, meta_parameters, numerics
+from hrnn_opt.model import slots
+from hrnn_opt.rule import (
+    hierarchy,
+    meta_parameters,
+    numerics,
+    step_length,
+)
 from hrnn_opt.rule.segments import NARROW, Segments
 from tests.test_equations import assert_close, constant, normal
 
@@ -156,3 +163,32 @@ def test_initial_values(timescales):
         assert np.ptp(h) > 0.5
     kernel = meta.tensor_gru.input_kernel
     assert abs(np.std(kernel) * 2 * math.sqrt(kernel.shape[1]) - 1) < 0.1
+
+
+def test_steps_of_wide_tensors_are_shorter():
+    """By the square root of the number of inputs, from `wide_inputs` on."""
+    found = step_length.wide_share([1, 64, 65, 256, 6400], 64.0)
+    np.testing.assert_allclose(found, [1, 1, (64 / 65) ** 0.5, 0.5, 0.1])
+    assert np.all(step_length.wide_share([1, 10**6], 0.0) == 1)
+
+
+@pytest.mark.parametrize(
+    ("shape", "name", "count"),
+    [
+        ((), "scale", 1),
+        ((7,), "bias", 1),
+        ((300, 8), "kernel", 300),
+        ((3, 3, 40, 8), "kernel", 360),
+        ((12, 4, 9), "kernel", 48),
+        ((300, 8), "embeddings", 1),
+        ((300, 8), "position_embedding", 1),
+    ],
+)
+def test_inputs_are_counted_as_by_initializers(shape, name, count):
+    variable = keras.Variable(np.zeros(shape), name=name)
+    assert slots.inputs(variable) == count
+    if len(shape) > 1 and "embedding" not in name:
+        values = keras.initializers.LecunUniform(0)(shape)
+        assert np.max(np.abs(values)) == pytest.approx(
+            (3 / count) ** 0.5, rel=0.05
+        )

@@ -10,11 +10,11 @@ import tensorflow as tf
 from hrnn_opt import HierarchicalRNN
 from hrnn_opt.model import tables
 
-ROWS, WIDTH = 1100, 16
+ROWS, WIDTH = 250, 66
 RNG = np.random.default_rng(0)
 BATCHES = [
     (
-        RNG.integers(0, 400, size=12),
+        RNG.integers(0, 90, size=12),
         RNG.normal(size=(12, WIDTH)).astype("float32"),
         RNG.normal(size=(WIDTH, 2)).astype("float32"),
     )

@@ -46,7 +46,8 @@ def by_hand(optimizer, path):
         }
         if config.relative_learning_rate:
             inputs = np.prod(v.shape[:-1]) if len(v.shape) > 1 else 1
-            share = np.sqrt(min(1, config.wide_inputs / inputs))
+            wide = config.wide_inputs or np.inf
+            share = np.sqrt(min(1, wide / inputs))
             length = config.length_unit * lr * share
             lengths = np.log10(length * np.exp(packed[-1]))
             values["step_length"] = np.mean(lengths)

@@ -56,7 +56,8 @@ def allowed(optimizer) -> bool:
 def is_table(variable) -> bool:
     """Whether a variable is likely to get sparse gradients, by its name.
 
-    A wrong guess, either way, gives the same steps, but slower.
+    A wrong guess, either way, gives the same steps, but slower; unless
+    `RuleConfig.wide_inputs` counts all rows as inputs (`slots.inputs`).
     """
     size = math.prod(variable.shape)
     return is_embedding(variable) and size >= SMALLEST
