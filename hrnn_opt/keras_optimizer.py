@@ -55,8 +55,9 @@ class HierarchicalRNN(Attended, keras.optimizers.Optimizer):
     Args:
         learning_rate: the *initial* step length of section 3.2.4: a float, a
             `LearningRateSchedule` or a callable. The first step of a tensor has
-            a root mean square of about learning_rate; from there on the rule
-            adapts the length.
+            a root mean square of about learning_rate (with the default weights
+            less in tensors with many inputs, see `RuleConfig.wide_inputs`);
+            from there on the rule adapts the length.
         weights: meta-parameters: "pretrained" or "paper" (in the package), None
             (fresh random ones: for meta-training), or the path of a weights
             file.

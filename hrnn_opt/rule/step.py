@@ -352,7 +352,8 @@ def step(
         phi: attended parameters, [N, ...].
         g: gradient at phi, [N, ...].
         lr: learning rate, a scalar or [...]; to begin with, steps are that
-            long, but for tensors with more than `config.wide_inputs` inputs.
+            long (shorter in tensors with more than `RuleConfig.wide_inputs`
+            inputs).
 
     Returns:
         The new theta, phi and state.

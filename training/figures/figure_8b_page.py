@@ -26,8 +26,9 @@ def caption(path: pathlib.Path) -> tuple[str, list]:
             for o, run in own.items()
         }
         for o, run in own.items():
+            largest = max(loss for _, loss in run)
             rows.append([model, o, run[-1][0], number(run[0][1]),
-                         f"{last[o]:.3f}"])  # fmt: skip
+                         number(largest), f"{last[o]:.3f}"])  # fmt: skip
         winner = min(last, key=last.get)
         if "hrnn" in last and winner != "hrnn":
             behind.append(
@@ -39,6 +40,8 @@ def caption(path: pathlib.Path) -> tuple[str, list]:
         f"median of the last {LAST} lines). With a miniature data set and few "
         "steps this shows that the programs run, not which optimizer is "
         "better.\n\n"
-        + markdown(["model", "optimizer", "steps", "first", "last"], rows),
+        + markdown(
+            ["model", "optimizer", "steps", "first", "largest", "last"], rows
+        ),
         behind,
     )

@@ -27,8 +27,8 @@ PICTURES = 4  # times `Settings.pictures`
 def run(settings: Settings, results: Results) -> dict:
     """Draws the figure; returns times to the target.
 
-    `settings.steps` replaces the steps of all minibatches; those larger than
-    `settings.pictures` are left out. Steps and seconds are medians over seeds,
+    `Settings.steps` replaces the steps of all minibatches; those larger than
+    `Settings.pictures` are left out. Steps and seconds are medians over seeds,
     None where most runs do not reach the target.
     """
     networks = settings.selected(NETWORKS)
