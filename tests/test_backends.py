@@ -380,4 +380,7 @@ def test_update_benchmark(backend):
     assert result["slot_bytes_per_param"] == 80
     for key in ("ns_per_param", "adam_ns_per_param", "ratio"):
         assert result[key] > 0
+    assert result["instructions"]
+    parts = result["parts_ns_per_param"]
+    assert len(parts) == 8 and min(parts.values()) > 0
     assert "3.1.1" in done.stdout
