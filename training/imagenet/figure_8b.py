@@ -5,6 +5,7 @@ folder, one panel for each model. Writes `figure_8b.png` and `figure_8b.csv`;
 the last line is JSON.
 """
 
+import collections
 import csv
 import json
 import math
@@ -104,18 +105,23 @@ def plot(runs: dict[str, list[Finished]], path: pathlib.Path):
         layout="constrained", squeeze=False,
     )  # fmt: skip
     for panel, (model, own) in zip(panels.flat, runs.items(), strict=False):
+        others = collections.Counter()
         for run in own:
             steps = [int(row["step"]) for row in run.rows]
             colour, style = STYLES[run.settings.optimizer].values()
             if run.settings.learning_rate is not None:
-                style = (0, (1, 1))  # Next to one at the default rate.
+                # Beside runs at other rates, and at the default one.
+                style = (0, (1, 1 + others[run.settings.optimizer]))
+                others[run.settings.optimizer] += 1
             panel.plot(steps, run.losses, color=colour, alpha=0.2, linewidth=1)
             panel.plot(
                 steps, _smooth(run.losses), color=colour, linestyle=style,
                 label=run.label,
             )  # fmt: skip
         panel.set_yscale("log")
-        panel.yaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 3, 5)))
+        low, high = panel.get_ylim()
+        subs = (1, 2, 3, 5) if high > 5 * low else range(1, 10)
+        panel.yaxis.set_major_locator(ticker.LogLocator(subs=subs))
         panel.yaxis.set_major_formatter("{x:g}")
         panel.yaxis.set_minor_formatter(ticker.NullFormatter())
         panel.xaxis.set_major_locator(ticker.MaxNLocator(integer=True))
