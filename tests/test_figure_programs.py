@@ -98,7 +98,7 @@ def test_figure_8a_goes_on_where_it_was(out, data):
 def test_wall_clock(out, data):
     numbers, rows = figure(
         out, "wall_clock", f"--data_dir={data}", "--steps=40",
-        "--pictures=32", "--only=MLP",
+        "--pictures=32", "--batch=32", "--only=MLP",
     )  # fmt: skip
     (row,) = numbers["rows"]
     assert [row["network"], row["batch"]] == ["MNIST MLP", 32]
