@@ -180,6 +180,8 @@ def test_missing_data_and_wrong_names(tmp_path):
     assert "Name one figure of 2, 3, 4" in told and "'9'" in told
     told = refused(PROGRAM, "8a", "--only=VGG")
     assert "MNIST ConvNet" in told and "Received: VGG" in told
+    told = refused(PROGRAM, "wall_clock", "--pictures=16", "--batch=16")
+    assert "at least 32 here. Received: pictures=16" in told
     assert not (tmp_path / "jobs.csv").exists()
 
 

@@ -14,7 +14,7 @@ from training.common import output, palette
 from training.common.results import Results
 from training.common.tables import table
 from training.figures.comparison import OWN, Comparison, check_data
-from training.figures.settings import Settings
+from training.figures.settings import Settings, SettingsError
 from training.figures.time_to_target import reached
 
 NETWORKS = ("MNIST MLP", "MNIST GRU", "MNIST ConvNet")
@@ -30,7 +30,15 @@ def run(settings: Settings, results: Results) -> dict:
     `Settings.steps` replaces the steps of all minibatches; those larger than
     `Settings.pictures` are left out. Steps and seconds are medians over seeds,
     None where most runs do not reach the target.
+
+    Raises:
+        SettingsError: too few pictures for the smallest minibatch.
     """
+    if settings.pictures < min(STEPS):
+        raise SettingsError(
+            f"Argument `pictures` must be at least {min(STEPS)} here. "
+            f"Received: pictures={settings.pictures}"
+        )
     networks = settings.selected(NETWORKS)
     check_data(networks, settings)
     pictures, rows = PICTURES * settings.pictures, []
