@@ -63,6 +63,33 @@ def test_numbers_are_short_and_zero_has_no_sign():
     assert told == ["0", "0", "1.2e+03", "-2.6e-09"]
 
 
+FIGURE_8A = {
+    "steps": 25, "seeds": 1, "batch": 8, "pictures": 16,
+    "final": {"MLP": {"HierarchicalRNN": 0.5, "Adam 2e-3": 0.4}},
+}  # fmt: skip
+
+
+def test_the_weights_paper_stand_below_the_default(root):
+    """Both, or one of the two; defeats say whose they are."""
+    (root / "out" / "paper").mkdir()
+    for folder, loss in ((root / "out", 0.3), (root / "out" / "paper", 0.5)):
+        figure = json.loads(json.dumps(FIGURE_8A))
+        figure["final"]["MLP"]["HierarchicalRNN"] = loss
+        (folder / "figure_8a.json").write_text(json.dumps(figure))
+        (folder / "figure_8a.png").write_bytes(str(loss).encode())
+    taken = results_page.rebuild(root / "out", root)
+    assert taken == ["figure_4", "figure_8a", "paper/figure_8a"]
+    kept = root / "training" / "results"
+    assert (kept / "figure_8a.png").read_bytes() == b"0.3"
+    assert (kept / "paper" / "figure_8a.png").read_bytes() == b"0.5"
+    text = (root / "training" / "figures" / "README.md").read_text()
+    below = text.index("### Figure 8a: never seen, with the weights `paper`")
+    assert text.index("### Figure 8a: never seen\n") < below
+    assert "(../results/paper/figure_8a.png)" in text[below:]
+    assert "- With the weights `paper`: Figure 8a, MLP: 0.5" in text
+    assert "- Figure 8a, MLP" not in text
+
+
 def test_half_a_figure_is_left(root):
     (root / "out" / "figure_2.png").write_bytes(b"picture")
     assert results_page.rebuild(root / "out", root) == ["figure_4"]

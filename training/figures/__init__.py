@@ -10,5 +10,6 @@ FIGURES = {
     "8a": "figure_8a",
     "profiles": "profiles",
     "wall_clock": "wall_clock",
+    "depth_width": "depth_width",
 }
 """Name to module, each with `run(settings, results)` that returns numbers."""

@@ -9,6 +9,7 @@
 8a: four problems never seen before: MNIST, Fashion-MNIST, CIFAR-10.
 profiles: time to the loss of a tuned Adam, compared with all rivals.
 wall_clock: the same by the clock, against the size of the minibatch.
+depth_width: ResNets of 20, 56 and 110 layers, once and four times as wide.
 
 Each writes figure_N.png, .csv and .json to --out. Finished jobs are kept there,
 too (`jobs.csv`), so the same command continues, also with more seeds.

@@ -74,10 +74,11 @@ def figure_3(n: dict) -> tuple[str, list]:
         "MNIST, 256 pictures of 7 x 7 pixels for the MLPs and 14 x 14 for the "
         "ConvNets. Two coordinate-wise LSTM optimizers (Andrychowicz et al., "
         f"2016) were meta-trained here for {n['budget']:g} s each. The weights "
-        "`wide` have seen small networks as well, but on synthetic data only. "
-        f"{' '.join(checks)} The table extends this to {n['steps']} steps and "
-        f"to networks of ReLUs; median loss of {n['instances']} held-out "
-        "instances:\n\n" + _losses(n["final"], "MNIST"),
+        "`wide` have seen small networks as well, but on synthetic data only, "
+        f"the weights `paper` none at all. {' '.join(checks)} The table "
+        f"extends this to {n['steps']} steps and to networks of ReLUs; median "
+        f"loss of {n['instances']} held-out instances:\n\n"
+        + _losses(n["final"], "MNIST"),
         _behind(n["final"], f"Figure 3, {n['steps']} steps"),
     )
 
@@ -268,6 +269,42 @@ def wall_clock(n: dict) -> tuple[str, list]:
     )  # fmt: skip
 
 
+def depth_width(n: dict) -> tuple[str, list]:
+    """Deeper and wider residual networks."""
+    rows = [
+        [r["network"], f"{r['parameters']:,}", f"{r['loss']:.3f}",
+         f"{r['adam_loss']:.3f} ({r['best_adam']:g})", f"{r['ratio']:.2f}",
+         f"{r['accuracy']:.1%}", f"{r['adam_accuracy']:.1%}"]
+        for r in n["rows"]
+    ]  # fmt: skip
+    behind = [
+        f"{r['network']}, {n['steps']} steps: {number(r['ratio'])} times the "
+        "best Adam's training loss."
+        for r in n["rows"]
+        if r["ratio"] > 1
+    ]
+    growth = (
+        ""
+        if n["growth"] is None
+        else " The largest ratio is "
+        f"{number(n['growth'])} times that of ResNet-20 x1."
+    )
+    return (
+        "ResNets v2 with batch normalization on CIFAR-10 (x4: four times "
+        "as many channels), minibatches of "
+        f"{n['batch']} of 20,000 pictures, {n['steps']} steps, {n['seeds']} "
+        "seed(s). Loss of the last 100 minibatches; Adam at the best of "
+        f"{len(n['rates'])} rates ({', '.join(f'{r:g}' for r in n['rates'])})."
+        f"{growth} Accuracy on 2,048 held-out pictures:\n\n"
+        + markdown(
+            ["network", "parameters", "loss", "Adam's (rate)", "ratio",
+             "accuracy", "Adam's"],
+            rows,
+        ),
+        behind,
+    )  # fmt: skip
+
+
 CAPTIONS = {
     "figure_2": ("Figure 2: length of meta-training's problems", figure_2),
     "figure_3": ("Figure 3: LSTM optimizers", figure_3),
@@ -278,5 +315,6 @@ CAPTIONS = {
     "figure_8a": ("Figure 8a: never seen", figure_8a),
     "profiles": ("Time to target", profiles),
     "wall_clock": ("Where it pays, by the clock", wall_clock),
+    "depth_width": ("Deeper and wider", depth_width),
 }
 """Title and a function from the numbers to (caption, defeats)."""

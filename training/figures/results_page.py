@@ -19,6 +19,9 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 BEGIN = "<!-- results: begin (python -m training.figures.results_page) -->"
 END = "<!-- results: end -->"
 
+PAPER = ("figure_3", "figure_8a")
+"""Figures that are also made with `weights="paper"`, in a folder `paper`."""
+
 BEYOND = (
     "- After thousands of steps and on data with persistent noise: see the "
     "[model card](../../hrnn_opt/weights/wide.md)."
@@ -33,6 +36,13 @@ def take_over(out: pathlib.Path, kept: pathlib.Path) -> list[str]:
         Names of the figures that were copied.
     """
     pairs = [(name, "json") for name in CAPTIONS] + [("figure_8b", "csv")]
+    taken = _copied(out, kept, pairs)
+    paper = [(name, "json") for name in PAPER]
+    found = _copied(out / "paper", kept / "paper", paper)
+    return taken + [f"paper/{name}" for name in found]
+
+
+def _copied(out, kept, pairs) -> list[str]:
     taken = []
     for name, kind in pairs:
         files = [out / f"{name}.png", out / f"{name}.{kind}"]
@@ -65,6 +75,11 @@ def section(kept: pathlib.Path, folder: pathlib.Path) -> str:
             caption_8b,
         ),
     )
+    for name in PAPER:
+        title = f"{CAPTIONS[name][0]}, with the weights `paper`"
+        path = kept / "paper" / f"{name}.json"
+        after = [entry[0] for entry in entries].index(name) + 1
+        entries.insert(after, (f"paper/{name}", title, path, None))
     for name, title, path, of_file in entries:
         if not path.exists():
             missing.append(title)
@@ -72,11 +87,15 @@ def section(kept: pathlib.Path, folder: pathlib.Path) -> str:
         if of_file:
             caption, behind = of_file(path)
         else:
-            caption, behind = CAPTIONS[name][1](json.loads(path.read_text()))
+            numbers = json.loads(path.read_text())
+            caption, behind = CAPTIONS[path.stem][1](numbers)
+        if name.startswith("paper/"):
+            behind = [f"With the weights `paper`: {line}" for line in behind]
         picture = pathlib.Path(
             os.path.relpath(kept / f"{name}.png", folder)
         ).as_posix()
-        parts.append(f"### {title}\n\n![{title}]({picture})\n\n{caption}")
+        shown = title.replace("`", "")
+        parts.append(f"### {title}\n\n![{shown}]({picture})\n\n{caption}")
         defeats += behind
     losses = (
         "\n".join(f"- {line}" for line in defeats)

@@ -16,8 +16,8 @@ HELD_OUT = 2_048
 
 
 @functools.lru_cache(maxsize=4)
-def _split(name: str, side: int):
-    split = problems.pictures.load(name, COUNT)
+def _split(name: str, side: int, data_dir: str | None):
+    split = problems.pictures.load(name, COUNT, data_dir)
     x, x_test = (
         pooled(x, side) for x in (split.x_train, split.x_test[:HELD_OUT])
     )
@@ -30,19 +30,22 @@ def _split(name: str, side: int):
     )
 
 
-def classified(name: str, side: int, batch: int) -> Rows:
+def classified(
+    name: str, side: int, batch: int, data_dir: str | None = None
+) -> Rows:
     """Pictures and their classes.
 
     Args:
         name: name of the data set (`problems.pictures.PREPARED`).
         side: pictures are averaged over squares to this height and width.
         batch: number of pictures of a minibatch.
+        data_dir: folder of tensorflow-datasets; None for its own.
 
     Raises:
         FileNotFoundError: the data set is not prepared.
         ImportError: tensorflow-datasets is not installed.
     """
-    return Rows(*_split(name, side), batch)
+    return Rows(*_split(name, side, data_dir), batch)
 
 
 @functools.lru_cache(maxsize=1)

@@ -144,11 +144,12 @@ class Trainer:
     def _held_out_figures(self):
         x, y = self.source.held_out()
         figures = []
+        chunk = min(_CHUNK, len(y))
         with self._at_theta():
             # Whole chunks only: all have one shape.
-            for first in range(0, len(y) - _CHUNK + 1, _CHUNK):
+            for first in range(0, len(y) - chunk + 1, chunk):
                 part = tf.nest.map_structure(
-                    lambda a, k=first: tf.constant(a[k : k + _CHUNK]), (x, y)
+                    lambda a, k=first: tf.constant(a[k : k + chunk]), (x, y)
                 )
                 figures.append([float(f) for f in self.examine(*part)])
         return np.mean(figures, axis=0)
