@@ -449,6 +449,7 @@ class ReferenceOptimizer:
         new_h_tensor = None
         if self.use_tensor:
             new_h_tensor = self.h_tensor.copy()
+        moves, lengths, counts = {}, {}, {}
         for t, g in grads.items():
             theta, shape = self.theta[t], g.shape
             if self.weight_decay is not None and t not in self.no_decay:
@@ -458,9 +459,9 @@ class ReferenceOptimizer:
             step = self._step_tensor(
                 t, g.reshape(-1), eta_mean, own_unit, excess[t], present[t]
             )
-            delta_theta, delta_phi, x, new_r, moving = step
-            self.theta[t] = theta + delta_theta.reshape(shape)
-            self.offset[t] = (delta_phi - delta_theta).reshape(shape)
+            delta_theta, delta_phi, x, new_r, moving, lengths[t] = step
+            moves[t] = theta, delta_theta, delta_phi
+            counts[t] = moving.sum()
             own = moving if self.config.lazy else np.ones_like(moving)
             if not own.any():
                 continue
@@ -487,6 +488,12 @@ class ReferenceOptimizer:
                     weight = min(2 / max(self.steps[t], 1), 1)
                     change = self.log_step[t] - self.average[t]
                     self.average[t] += weight * change
+        shorter = self._excess_of_steps(lengths, counts)
+        for t, (theta, delta_theta, delta_phi) in moves.items():
+            factor, shape = np.exp(-shorter[t]), theta.shape
+            self.theta[t] = theta + factor * delta_theta.reshape(shape)
+            offset = (delta_phi - delta_theta).reshape(shape)
+            self.offset[t] = factor * offset
         self.h_tensor = new_h_tensor
         if self.use_global:
             active = [self.h_tensor[:, t] for t in grads]
@@ -494,6 +501,15 @@ class ReferenceOptimizer:
         if remembered is not None:
             vars(self).update(remembered)
         self.holds_theta = False
+
+    def _excess_of_steps(self, lengths, counts):
+        """By how much log steps of tensors are too far above their mean."""
+        if not self.config.step_spread or not sum(counts.values()):
+            return dict.fromkeys(lengths, 0.0)
+        # A tensor that does not move has no length, and a count of 0.
+        total = sum(lengths[t] * counts[t] for t in lengths if counts[t])
+        limit = total / sum(counts.values()) + self.config.step_spread
+        return {t: max(n - limit, 0.0) for t, n in lengths.items()}
 
     def _share(self, shape):
         """What shortens the steps of a tensor with many inputs."""
@@ -556,8 +572,8 @@ class ReferenceOptimizer:
     def _step_tensor(self, t, g, eta_mean, lr, excess, present):
         """The rule for tensor t.
 
-        Returns delta_theta, delta_phi, x, the new r, and which elements have a
-        gradient.
+        Returns delta_theta, delta_phi, x, the new r, which elements have a
+        gradient, and the log of the step's length relative to that of d.
         """
         config, weights, n = self.config, self.weights, g.size
         h_tensor = self.h_tensor[:, t] if self.use_tensor else None
@@ -616,4 +632,9 @@ class ReferenceOptimizer:
             steps = [
                 factor * scaled_step(lr, e, row, moving) for e, row in pairs
             ]
-        return steps[0], steps[-1], np.stack(x, axis=1), new_r, moving
+        length = 0.0
+        if config.step_spread and moving.any():
+            own = np.exp(eta) * d[0]
+            length = 0.5 * np.log(np.sum(own**2) / np.sum(d[0] ** 2))
+        x = np.stack(x, axis=1)
+        return steps[0], steps[-1], x, new_r, moving, length

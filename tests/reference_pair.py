@@ -17,6 +17,7 @@ NUMBERS = {
     "tensor_growth": 1e-5,
     "tensor_decay": 0.2,
     "catch_up": 3.0,
+    "step_spread": 0.002,
     "wide_inputs": 3.0,
 }
 """Numbers of a `RuleConfig` that act within a few steps."""

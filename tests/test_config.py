@@ -22,8 +22,8 @@ NO_NUMBERS = ("0", "1", None, True, math.nan)
 def test_fields_are_sizes_switches_and_numbers():
     assert len(SIZES) == 4
     assert len(SWITCHES) == 12
-    assert len(NUMBERS) == 7
-    assert len(FIELDS) == 23
+    assert len(NUMBERS) == 8
+    assert len(FIELDS) == 24
 
 
 @pytest.mark.parametrize("name", SIZES)
@@ -57,6 +57,7 @@ def test_wrong_switch_is_refused(name, value):
                 "tensor_spread",
                 "tensor_growth",
                 "tensor_decay",
+                "step_spread",
                 "wide_inputs",
             )
             for v in (-1e-5, float("inf"), *NO_NUMBERS)
@@ -119,6 +120,11 @@ def test_wrong_share_is_refused(name, interval, value):
             "tensor_growth > 0",
             {"tensor_growth": 0.0, "tensor_decay": 0.2},
         ),
+        (
+            "step_spread",
+            "direction_length=True",
+            WITHOUT_LENGTH | {"step_spread": 1.0},
+        ),
         ("catch_up", "lazy=True", {"lazy": False, "catch_up": 2.0}),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
@@ -140,7 +146,7 @@ def test_senseless_combination_is_refused(name, needs, fields):
         {"param_units": 5, "attention": False},
         NOTHING,
         {"negligible": 1e-5},
-        {"tensor_spread": 2.5},
+        {"tensor_spread": 2.5, "step_spread": 0.5},
         {"tensor_growth": 0.1, "tensor_decay": 0.2, "catch_up": 300},
         {"length_unit": 0.05, "wide_inputs": 256},
     ],

@@ -165,6 +165,21 @@ def test_initial_values(timescales):
     assert abs(np.std(kernel) * 2 * math.sqrt(kernel.shape[1]) - 1) < 0.1
 
 
+def test_a_step_far_above_the_others_is_shorter():
+    """By hand: three tensors, one of which does not move."""
+    d_squared = np.array([[4.0, 9.0, 0.0]])
+    lengths = np.array([[1.0, 3.0, 0.0]])
+    squares = d_squared * np.exp(2 * lengths)
+    count = np.array([[30.0, 10.0, 0.0]])
+    found = step_length.step_excess(
+        *map(tf.constant, (squares, d_squared, count)), 0.7
+    )
+    # The mean of all moving elements is (30 + 3 * 10) / 40.
+    np.testing.assert_allclose(found, [[0, 3 - 1.5 - 0.7, 0]], atol=1e-12)
+    still = step_length.step_excess(*[tf.zeros([1, 2])] * 3, 0.7)
+    np.testing.assert_array_equal(still, [[0, 0]])
+
+
 def test_steps_of_wide_tensors_are_shorter():
     """By the square root of the number of inputs, from `wide_inputs` on."""
     found = step_length.wide_share([1, 64, 65, 256, 6400], 64.0)

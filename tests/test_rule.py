@@ -56,6 +56,16 @@ ABLATIONS = {
         "negligible": 0.05,
         **WITHOUT_LENGTH,
     },
+    "bounded steps": {"step_spread": 0.01},
+    "bounded steps, catching up": {
+        "step_spread": 0.01,
+        "catch_up": 3.0,
+        "negligible": 0.05,
+    },
+    "bounded steps, no averages": {
+        "step_spread": 0.01,
+        "relative_learning_rate": False,
+    },
     "wide": {"wide_inputs": 1.5},
     "wide, no length": {"wide_inputs": 1.5, **WITHOUT_LENGTH},
     "unit": {"length_unit": 0.3},

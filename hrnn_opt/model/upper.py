@@ -153,7 +153,7 @@ def finish(
     )
     debt = ops.take(begun.rates.debt, numbers, axis=-1)
     lr = shares * rates.lent(lr, debt)
-    scale = rule.step_scales(config, sums.d_squared, sums.count, lr)
+    scale = rule.step_scales(config, sums, lr)
     h_tensor, h_global, old_tensors = state
     if h_tensor is not None:
         h_tensor = _put(h_tensor, numbers, shared.h_tensor)

@@ -57,6 +57,9 @@ class RuleConfig:
             makes its steps n / c times as long, at most this many times
             in tensors where most elements are rare (`step_length.catch_up`); 0
             leaves them as they are. Not in the paper.
+        step_spread: the log root mean square of a tensor's step is at most this
+            far above the mean of all tensors (`step_length.step_excess`); 0
+            sets no bound. Not in the paper.
         wide_inputs: tensors with more inputs than this make shorter steps
             (`step_length.wide_share`); 0 leaves them as they are. Not in the
             paper.
@@ -92,6 +95,7 @@ class RuleConfig:
     tensor_growth: float = 0.0
     tensor_decay: float = 0.0
     catch_up: float = 0.0
+    step_spread: float = 0.0
     wide_inputs: float = 0.0
     length_unit: float = 1.0
 
@@ -128,6 +132,8 @@ class RuleConfig:
              "averages)", self.relative_learning_rate),
             ("tensor_decay", "tensor_growth > 0 (it belongs to that bound)",
              self.tensor_growth),
+            ("step_spread", "direction_length=True (there is no step length "
+             "otherwise)", self.direction_length),
             ("catch_up", "lazy=True (else rare elements do not fall behind)",
              self.lazy),
             ("relative_log_magnitudes", "timescales >= 2 (relative to the "
@@ -150,6 +156,7 @@ class RuleConfig:
                 "[1, inf), or 0",
                 lambda x: x == 0 or 1 <= x < math.inf,
             ),
+            "step_spread": ("[0, inf)", lambda x: 0 <= x < math.inf),
             "wide_inputs": ("[0, inf)", lambda x: 0 <= x < math.inf),
             "length_unit": ("(0, 1]", lambda x: 0 < x <= 1),
         }[field.name]

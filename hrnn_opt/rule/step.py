@@ -39,7 +39,8 @@ class Sensed(NamedTuple):
 
     x: Any  # [inputs, ...]      of the Parameter RNN
     d: Any  # [directions, ...]  0 where there is no gradient
-    u: Any  # [directions, ...]  exp(eta) d
+    u: Any  # [directions, ...]  exp(eta) d, longer for rare elements
+    own: Any  # [1, ...]  exp(eta) d of theta, or None without `step_spread`
     moving: Any  # [1, ...]      1 where there is a gradient
     products: Any  # [1 + 2 S, ...] of `alignment`, or None
 
@@ -119,6 +120,7 @@ def sense(
             eta_phi = step_length.attended_log_step(eta, c)
             eta = ops.concatenate([eta, eta_phi], axis=0)
         u = step_length.unscaled_step(d, eta)
+    own = u[:1] if config.step_spread else None
     own_steps = None
     if config.catch_up:
         own_steps = state.own_steps + ops.cast(present, d.dtype)
@@ -131,7 +133,7 @@ def sense(
     products = None
     if config.alignment:
         products = alignment.products(g, state.g_bar, r, moving)
-    return new, Sensed(x, d, u, ops.cast(moving, d.dtype), products)
+    return new, Sensed(x, d, u, own, ops.cast(moving, d.dtype), products)
 
 
 def rarity(config: RuleConfig, tensors: TensorState, sizes):
@@ -224,6 +226,8 @@ def totals(config: RuleConfig, param: ParamState, sensed: Sensed, total):
     if config.lazy:
         own = [sensed.moving * value for value in own]
     own += [sensed.d * sensed.d, sensed.moving]
+    if config.step_spread:
+        own.append(sensed.own * sensed.own)
     if config.alignment:
         own.append(sensed.products)
     return ops.concatenate([total(value) for value in own], axis=0)
@@ -236,6 +240,7 @@ class Totals(NamedTuple):
     eta_bar: Any  # [1, T, ...], or [0, T, ...] if there is none
     d_squared: Any  # [directions, T, ...]
     count: Any  # [1, T, ...]  elements that have a gradient
+    own_squared: Any  # [1, T, ...], or [0, T, ...] without `step_spread`
     products: Any  # [1 + 2 S, T, ...] of `alignment`, or [0, T, ...]
 
 
@@ -246,6 +251,7 @@ def split_totals(config: RuleConfig, sums) -> Totals:
         int(config.relative_learning_rate),
         config.directions,
         1,
+        int(config.step_spread > 0),
     )
     ends = np.cumsum(sizes).tolist()
     return Totals(*ops.split(sums, ends, axis=0))
@@ -304,21 +310,29 @@ def step_upper_levels(
     return shared, new
 
 
-def step_scales(config: RuleConfig, d_squared, count, lr):
+def step_scales(config: RuleConfig, sums: Totals, lr):
     """The factors that turn `u` into steps (Eqs. 5-6), for each tensor.
 
     Args:
         config: the features in use.
-        d_squared: sums of d^2, [directions, T, ...].
-        count: number of parameters that have a gradient, [1, T, ...].
+        sums: the totals of this step.
         lr: learning rate times `step_length.wide_share`, a scalar or to
             broadcast against [1, T, ...]; lengths are multiples of the config's
             `length_unit` times it.
     """
     lr = config.length_unit * lr
     if not config.direction_length:
-        return lr * ops.ones_like(d_squared)
-    return step_length.step_scale(d_squared, count, lr)
+        return lr * ops.ones_like(sums.d_squared)
+    if config.step_spread:
+        lr = lr * ops.exp(
+            -step_length.step_excess(
+                sums.own_squared,
+                sums.d_squared[:1],
+                sums.count,
+                config.step_spread,
+            )
+        )
+    return step_length.step_scale(sums.d_squared, sums.count, lr)
 
 
 def advance(config: RuleConfig, theta, u, scale, decay=1.0):
@@ -393,7 +407,7 @@ def step(
     lr = ops.cast(lr, g.dtype) * segments.column_of_shares(
         g, config.wide_inputs
     )
-    scale = step_scales(config, sums.d_squared, sums.count, lr)
+    scale = step_scales(config, sums, lr)
     moved = advance(
         config, segments.to_rows(theta), sensed.u, segments.spread(scale)
     )

@@ -54,6 +54,49 @@ def tensor_excess(log_step, mean_eta_bar, spread: float):
     return ops.relu(above)
 
 
+def log_length(squares, d_squared):
+    """log rms(exp(eta) d) / rms(d): a tensor's log step length in this step.
+
+    Args:
+        squares: sums of the squares of exp(eta) d, [1, T, ...].
+        d_squared: sums of the squares of d.
+
+    Returns:
+        The logarithms, 0 where nothing moves, and whether something does.
+    """
+    moves = ops.logical_and(squares > 0, d_squared > 0)
+    ones = ops.ones_like(squares)
+    squares = ops.where(moves, squares, ones)
+    d_squared = ops.where(moves, d_squared, ones)
+    return 0.5 * (ops.log(squares) - ops.log(d_squared)), moves
+
+
+def step_excess(squares, d_squared, count, spread: float):
+    """By how much the step of a tensor is longer than it may be, as a log.
+
+    Not in the paper. `tensor_excess` bounds averages, this what is done: where
+    all gradients of a tensor agree, the RNN adds to its step length at once, in
+    every step. In the last kernel of a network for 1,000 classes they do, since
+    nearly all classes are absent from a minibatch: its steps grew to twenty
+    times those of the others, and with them the loss of every new class.
+
+    Args:
+        squares: sums of the squares of exp(eta) d, [1, T, ...].
+        d_squared: sums of the squares of d.
+        count: number of elements that have a gradient.
+        spread: largest distance of `log_length` above its mean over all
+            elements that have a gradient.
+
+    Returns:
+        [1, T, ...], 0 within the bound.
+    """
+    length, moves = log_length(squares, d_squared)
+    number = ops.where(moves, count, ops.zeros_like(count))
+    total = ops.sum(length * number, axis=(0, 1))
+    mean = safe_divide(total, ops.sum(number, axis=(0, 1)))
+    return ops.relu(length - mean - spread)
+
+
 SETTLING = 4000.0
 """In step n the bound of `growth_excess` is 1 + this / n times as far away: a
 tensor's step length may change by orders of magnitude until it is found."""

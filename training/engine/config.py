@@ -67,6 +67,11 @@ class MetaConfig:
         "are longer, in tensors of such elements; 0 leaves them as they are. "
         "Not in the paper.",
     )
+    step_spread: float = _setting(
+        0.0,
+        "Largest distance of the log root mean square of a tensor's step above "
+        "the mean of all tensors; 0 sets no bound. Not in the paper.",
+    )
     wide_inputs: float = _setting(
         0.0,
         "Number of inputs beyond which a tensor's steps are shorter, in Keras "
@@ -212,6 +217,7 @@ class MetaConfig:
             "tensor_spread",
             "tensor_growth",
             "tensor_decay",
+            "step_spread",
             "wide_inputs",
         ):
             self._check(name, getattr(self, name) >= 0, "0 or positive")
@@ -260,6 +266,7 @@ class MetaConfig:
             tensor_growth=self.tensor_growth,
             tensor_decay=self.tensor_decay,
             catch_up=self.catch_up,
+            step_spread=self.step_spread,
             wide_inputs=self.wide_inputs,
             length_unit=self.length_unit,
         )

@@ -51,6 +51,8 @@ def digest(rule, vector) -> str:
             version += f", decay {rule.config.tensor_decay}"
         if rule.config.catch_up:
             version += f", catch up {rule.config.catch_up}"
+        if rule.config.step_spread:
+            version += f", step spread {rule.config.step_spread}"
         if rule.config.wide_inputs:
             version += f", wide {rule.config.wide_inputs}"
         if rule.config.length_unit != 1:

@@ -64,6 +64,7 @@ VARIANTS = {
     "bounded growth": Variant({"tensor_growth": 0.1}),
     "decay": Variant({"tensor_growth": 0.1, "tensor_decay": 0.3}),
     "rare elements catch up": Variant({"catch_up": 300.0}),
+    "bounded steps": Variant({"step_spread": 0.5}),
     "short steps of wide tensors": Variant({"wide_inputs": 32.0}),
     "short first steps": Variant({"length_unit": 0.03}),
     "equal lengths": Variant({}, {"heavy_tailed": False}),
