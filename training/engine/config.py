@@ -151,6 +151,16 @@ class MetaConfig:
         "beyond the unroll (short-horizon bias). 0 weights all steps alike. "
         "Not in the paper.",
     )
+    evolved: str = _setting(
+        "",
+        "Names of meta-parameters, separated by commas: only these change, by "
+        "evolution strategies on whole runs of segment + Exp(mean_steps) "
+        "steps (`training.engine.evolution`), which have no short-horizon "
+        "bias. Empty: derivatives of unrolls change all. Not in the paper.",
+    )
+    evolution_scale: float = _setting(
+        0.02, "Standard deviation of the changes that `evolved` tries."
+    )
     step_length_perturbation: float = _setting(
         0.0,
         "Share of an instance's unrolls that begin with all step lengths "
@@ -206,6 +216,7 @@ class MetaConfig:
         for name in (
             "mean_steps", "mean_unrolls", "first_mean_unrolls", "lowest_rate",
             "highest_rate", "epsilon", "meta_rate", "meta_rate_end",
+            "evolution_scale",
         ):  # fmt: skip
             self._check(name, getattr(self, name) > 0, "positive")
         for name in (

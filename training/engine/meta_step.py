@@ -325,30 +325,49 @@ class MetaStep:
         gradient /= self.count
         gradient = tf.where(finite, gradient, tf.zeros_like(gradient))
         final = last - old.first
-        lengths_now = tf.sort(self._mean_log_step_lengths(state))
-        tenth = self.count // 10
         lost = ~(final < DIVERGED)
         new = old._replace(
             state=state,
             age=old.age + 1,
             left=tf.where(lost, 0, old.left - 1),
         )
-        statistics = MetaStatistics(
-            meta_loss=tf.reduce_mean(meta_losses),
-            final=tf.reduce_mean(final),
+        statistics = self._statistics(
+            old,
+            state,
+            meta_losses,
+            last,
             segments=number,
             between=between,
-            age=tf.reduce_mean(tf.cast(old.age, tf.float32)),
             norm=tf.norm(gradient),
             sensitivity=tf.sort(largest)[self.count // 2],
             clipped=tf.cast(tf.reduce_sum(clipped), tf.float32) / steps,
             dropped=tf.where(finite, dropped, self.count),
-            diverged=tf.reduce_sum(tf.cast(lost, tf.int32)),
+        )
+        return gradient, new, statistics
+
+    def _statistics(self, old, state, meta_losses, last, **others):
+        """`MetaStatistics` of trajectories; what is not given is 0.
+
+        Args:
+            old: the trajectories before the unroll.
+            state: state of the rule after it.
+            meta_losses: Equation 14 of every instance, [B].
+            last: value of the objective at the end, [B].
+            others: further fields.
+        """
+        final = last - old.first
+        lengths_now = tf.sort(self._mean_log_step_lengths(state))
+        tenth = self.count // 10
+        fields = dict.fromkeys(MetaStatistics._fields, tf.constant(0.0))
+        return MetaStatistics(**fields | dict(
+            meta_loss=tf.reduce_mean(meta_losses),
+            final=tf.reduce_mean(final),
+            age=tf.reduce_mean(tf.cast(old.age, tf.float32)),
+            diverged=tf.reduce_sum(tf.cast(~(final < DIVERGED), tf.int32)),
             step_length=tf.reduce_mean(lengths_now),
             step_length_low=lengths_now[tenth],
             step_length_high=lengths_now[self.count - 1 - tenth],
-        )
-        return gradient, new, statistics
+        ) | others)  # fmt: skip
 
     def _mean_log_step_lengths(self, state):
         """Means over parameters, [B]; 0 for a rule without step lengths."""

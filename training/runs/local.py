@@ -16,13 +16,15 @@ from problems import draws
 from problems.ensemble import Row
 from training.engine import lengths, meta_optimizer
 from training.engine.config import MetaConfig
+from training.engine.evolution import EvolutionStep
 from training.engine.meta_step import MetaStatistics, MetaStep
 
 
 def meta_step(rule, row: Row, config: MetaConfig) -> MetaStep:
     """The meta-step of a row, with as many instances as the settings say."""
     count = config.instances(row.family.dimension)
-    return MetaStep(rule, row.family, count, config)
+    made = EvolutionStep if config.evolved else MetaStep
+    return made(rule, row.family, count, config)
 
 
 def choose(rows: tuple[Row, ...], seed: int, iteration: int) -> Row:
