@@ -189,3 +189,46 @@ def test_a_start_from_another_rule_is_refused_by_its_sizes(tmp_path):
     ):
         other.prepare(Resting.of(paper), start)
     assert not other.path.exists()
+
+
+class Restored:
+    """A run that takes over what its folder finds."""
+
+    def __init__(self, config):
+        self.rule, self.state = Resting.of(config)
+
+    def arrays(self):
+        return state_arrays(self.state, 0)
+
+    def restore(self, arrays):
+        self.state, _ = state_of(arrays, self.state.vector.shape)
+
+
+def started(folder, config, start):
+    run, folder = Restored(config), RunFolder(folder, config)
+    folder.prepare(run, start)
+    return run, folder
+
+
+def test_gradients_of_another_kind_are_no_memory_for_the_optimizer(tmp_path):
+    """A run that evolves few numbers starts from the average, with no mean."""
+    plain, evolved = MetaConfig(), MetaConfig(evolved="step_bias")
+    run, folder = started(tmp_path / "plain", plain, None)
+    ones = np.ones(run.state.vector.size, "float32")
+    run.state = run.state._replace(
+        mean=ones, average=3 * ones, iteration=9, updates=9
+    )
+    start = tmp_path / "start.npz"
+    checkpoints.write(start, run.arrays(), folder._info)
+    same, _ = started(tmp_path / "same", plain, start)
+    assert same.state.iteration == 9 and np.all(same.state.mean == 1)
+    other, folder = started(tmp_path / "evolved", evolved, start)
+    assert other.state.iteration == other.state.updates == 0
+    assert not np.any(other.state.mean)
+    np.testing.assert_array_equal(other.state.vector, 3 * ones)
+    assert folder._info["stages"][-1]["settings"] == {"evolved": "step_bias"}
+    # And back: nor are its estimates any for derivatives.
+    other.state = other.state._replace(mean=ones, iteration=5)
+    checkpoints.write(start, other.arrays(), folder._info)
+    back, _ = started(tmp_path / "back", plain, start)
+    assert back.state.iteration == 0 and not np.any(back.state.mean)

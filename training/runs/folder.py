@@ -60,7 +60,9 @@ class RunFolder:
         Args:
             run: `training.runs.local.Run`, or another with the same interface.
             start: a checkpoint of another run, for a run that has not begun.
-                That of a rule with other features is adapted (`adapting`).
+                That of a rule with other features is adapted (`adapting`),
+                and so is that of a run that evolved other numbers, or none:
+                gradients of another kind are no memory for the optimizer.
             how: facts for the model card besides the settings.
 
         Raises:
@@ -70,7 +72,7 @@ class RunFolder:
         if found is None and start is not None:
             found, curve = _started_from(start)
             arrays, info = found
-            if _differs(run.rule.config, info):
+            if _differs(run.rule.config, info) or self._estimates_anew(info):
                 arrays = adapting.adapted(
                     arrays, info, run.rule.config, self.config.seed
                 )
@@ -106,6 +108,10 @@ class RunFolder:
             "seconds": info.get("seconds", 0.0),
             "core_seconds": info.get("core_seconds", 0.0),
         }
+
+    def _estimates_anew(self, info: dict) -> bool:
+        """Whether a checkpoint's gradients were estimated in another way."""
+        return info.get("config", {}).get("evolved", "") != self.config.evolved
 
     def log(
         self, run, limit, core_clock=time.process_time, columns=()
