@@ -151,9 +151,25 @@ def test_a_minibatch_is_a_function_of_seed_and_step():
 def test_rows_are_drawn_with_replacement():
     x = np.arange(8)
     source = sources.Rows(x, 10 * x, x[:2], x[:2], batch=50)
-    drawn, y = source.draw(np.random.default_rng(0))
+    drawn, y = source.at(0, 0)
     assert set(drawn) == set(x)
     np.testing.assert_array_equal(y, 10 * drawn)
+
+
+def test_passes_have_every_row_once_each_in_a_new_order():
+    x = np.arange(23)
+    source = sources.Passes(sources.Rows(x, 10 * x, x[:2], x[:2], batch=5))
+    drawn, y = sources.minibatches(source, 3, 0, 12)
+    np.testing.assert_array_equal(y, 10 * drawn)
+    passes = [np.ravel(part) for part in np.split(drawn, 3)]
+    for rows in passes:
+        assert len(set(rows)) == 20  # Three are left over.
+    assert not np.array_equal(passes[0], passes[1])
+    again, _ = sources.minibatches(source, 3, 6, 2)
+    np.testing.assert_array_equal(again, drawn[6:8])
+    other, _ = sources.minibatches(source, 4, 0, 4)
+    assert not np.array_equal(np.ravel(other), passes[0])
+    np.testing.assert_array_equal(source.held_out()[0], x[:2])
 
 
 def test_held_out_rows_are_never_drawn():

@@ -4,6 +4,7 @@ corpus: held-out draws of every row of a meta-training set, beside Adam and
     RMSProp.
 networks: networks on real data that are in no such set, beside Adam.
 practice: twenty networks as users have them, with persistent gradient noise.
+endurance: the same networks in long runs, without rivals: do they last?
 
 Prints tables; the last line printed is JSON.
 """
@@ -39,7 +40,8 @@ STEPS = flags.DEFINE_multi_integer(
     None,
     "`corpus`: steps of each run (default 1000). `networks`: step after which "
     "the loss is taken; may be repeated (default 500, 2000, 10000). "
-    "`practice`: steps of each run, a multiple of 50 (default 1500).",
+    "`practice`, `endurance`: steps of each run, a multiple of 50 (default "
+    "1500 and 20000).",
 )
 INSTANCES = flags.DEFINE_integer(
     "instances",
@@ -254,8 +256,12 @@ def report_networks(names, optimizers, milestones, losses) -> dict:
     }
 
 
-def run_practice() -> dict:
-    """Runs the practice suite."""
+def practice_settings(**defaults) -> practice.Settings:
+    """The settings of the practice suite, from the flags.
+
+    Raises:
+        app.UsageError: a flag does not fit.
+    """
     given = {
         "tasks": DRAW_STEPS.value or TASKS.value,
         "rates": LEARNING_RATES.value and map(float, LEARNING_RATES.value),
@@ -265,21 +271,37 @@ def run_practice() -> dict:
         "results": RESULTS.value,
         "rivals": RIVALS.value,
     }
+    given = {
+        name: tuple(value) if name in ("tasks", "rates") else value
+        for name, value in given.items()
+        if value is not None
+    }
     try:
-        settings = practice.Settings(
+        return practice.Settings(
             weights=WEIGHTS.value,
             quick=QUICK.value,
             references=REFERENCES.value,
-            **{
-                name: tuple(value) if name in ("tasks", "rates") else value
-                for name, value in given.items()
-                if value is not None
-            },
+            **defaults | given,
         )
     except ValueError as error:
         raise app.UsageError(str(error)) from error
+
+
+def run_practice() -> dict:
+    """Runs the practice suite."""
+    settings = practice_settings()
     run = practice.draw_steps if DRAW_STEPS.value else practice.run
     figures = run(settings, pathlib.Path(OUT.value))
+    return figures | {"weights": WEIGHTS.value}
+
+
+def run_endurance() -> dict:
+    """Runs tasks of the practice suite for long."""
+    settings = practice_settings(steps=20_000, seeds=1)
+    try:
+        figures = practice.endurance.run(settings, pathlib.Path(OUT.value))
+    except ValueError as error:
+        raise app.UsageError(str(error)) from error
     return figures | {"weights": WEIGHTS.value}
 
 
@@ -287,6 +309,7 @@ SUITES = {
     "corpus": run_corpus,
     "networks": run_networks,
     "practice": run_practice,
+    "endurance": run_endurance,
 }
 
 

@@ -1,7 +1,8 @@
 """Data of endless minibatches: drawn with replacement, or generated anew.
 
-A minibatch is a function of the seed and the number of the step alone. NumPy
-draws it, so that it is the same on every machine, compiled or not.
+For long runs there are also passes, in which every example comes once, as in
+`fit`. A minibatch is a function of the seed and the number of the step alone.
+NumPy draws it, so that it is the same on every machine, compiled or not.
 """
 
 from collections.abc import Callable
@@ -15,12 +16,15 @@ FEWEST_ROWS = 10_000
 _HELD_OUT = 2**32 - 1
 """A seed apart from those of the steps."""
 
+_PASS = 2**32 - 2
+"""What tells the seeds of passes apart from those of steps."""
+
 
 class Source(Protocol):
     """Data of a task; `x` and `y` are arrays or tuples of arrays."""
 
-    def draw(self, generator: np.random.Generator) -> tuple:
-        """One minibatch (x, y)."""
+    def at(self, seed: int, step: int) -> tuple:
+        """The minibatch (x, y) of a step."""
 
     def held_out(self) -> tuple:
         """Examples (x, y) that are in no minibatch."""
@@ -43,9 +47,13 @@ class Rows(NamedTuple):
     y_held_out: np.ndarray
     batch: int
 
-    def draw(self, generator):
-        """One minibatch."""
-        rows = generator.integers(0, len(self.y), self.batch)
+    def at(self, seed, step):
+        """The minibatch of a step."""
+        generator = np.random.default_rng((seed, step))
+        return self.take(generator.integers(0, len(self.y), self.batch))
+
+    def take(self, rows):
+        """The minibatch of these rows."""
         return self.x[rows], self.y[rows]
 
     def held_out(self):
@@ -68,13 +76,37 @@ class Endless(NamedTuple):
     batch: int
     held: int = 1024
 
-    def draw(self, generator):
-        """One minibatch."""
+    def at(self, seed, step):
+        """The minibatch of a step."""
+        generator = np.random.default_rng((seed, step))
         return self.make(generator, self.batch, False)
 
     def held_out(self):
         """The same examples at every call."""
         return self.make(np.random.default_rng(_HELD_OUT), self.held, True)
+
+
+class Passes(NamedTuple):
+    """The rows of a data set in passes, each in a new order.
+
+    What is left over at the end of a pass is not used in it.
+
+    Args:
+        data: the data set.
+    """
+
+    data: Rows
+
+    def at(self, seed, step):
+        """The minibatch of a step."""
+        batch, number = self.data.batch, len(self.data.y)
+        done, place = divmod(step, number // batch)
+        order = np.random.default_rng((_PASS, seed, done)).permutation(number)
+        return self.data.take(order[place * batch : (place + 1) * batch])
+
+    def held_out(self):
+        """The held-out rows."""
+        return self.data.held_out()
 
 
 def minibatches(source: Source, seed: int, first: int, count: int) -> tuple:
@@ -89,10 +121,7 @@ def minibatches(source: Source, seed: int, first: int, count: int) -> tuple:
     Returns:
         x and y, each stacked along a new first axis.
     """
-    drawn = [
-        source.draw(np.random.default_rng((seed, step)))
-        for step in range(first, first + count)
-    ]
+    drawn = [source.at(seed, step) for step in range(first, first + count)]
     xs, ys = zip(*drawn, strict=True)
     return _stacked(xs), _stacked(ys)
 
