@@ -8,7 +8,7 @@ from tests import tiny_pictures
 from training.common.results import Results
 from training.evaluation.practice import contenders
 from training.evaluation.practice.score import final_loss
-from training.figures import captions, depth_width
+from training.figures import captions_beyond, depth_width
 from training.figures.settings import Settings
 
 slow = pytest.mark.slow
@@ -92,6 +92,6 @@ def test_the_figure(tmp_path, small):
     with (tmp_path / "depth_width.csv").open(newline="") as file:
         assert len(list(csv.DictReader(file))) == 2
     assert (tmp_path / "depth_width.png").read_bytes().startswith(b"\x89PNG")
-    text, behind = captions.depth_width(numbers)
+    text, behind = captions_beyond.depth_width(numbers)
     assert "| ResNet-8 x2 |" in text and "Adam at the best of 2 rates" in text
     assert len(behind) == sum(row["ratio"] > 1 for row in numbers["rows"])

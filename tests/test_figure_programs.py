@@ -11,7 +11,7 @@ import pytest
 from problems import pictures
 from tests import tiny_pictures
 from tests.programs import Program, refused, succeeded
-from training.figures import FIGURES, captions
+from training.figures import FIGURES, captions_beyond
 
 slow = pytest.mark.slow
 PROGRAM = "training.figures"
@@ -107,7 +107,7 @@ def test_wall_clock(out, data):
     assert 0 < row["adam_steps"] <= 40 and row["adam_s"] > 0
     assert row["all_rates_s"] > row["adam_s"]
     assert (row["own_steps"] is None) == (row["time_ratio"] is None)
-    text, behind = captions.wall_clock(numbers)
+    text, behind = captions_beyond.wall_clock(numbers)
     assert "| MNIST MLP | 32 |" in text
     lost = row["time_ratio"] is None or row["time_ratio"] > 1
     assert len(behind) == lost

@@ -7,7 +7,9 @@ import pytest
 from training.figures import (
     FIGURES,
     captions,
+    captions_beyond,
     figure_8b_page,
+    markdown,
     results_page,
 )
 from training.figures.results_page import BEGIN, END
@@ -59,7 +61,7 @@ def test_the_page_is_rebuilt(root):
 
 
 def test_numbers_are_short_and_zero_has_no_sign():
-    told = [captions.number(x) for x in (-0.0, 0.0, 1234.5, -2.61e-9)]
+    told = [markdown.number(x) for x in (-0.0, 0.0, 1234.5, -2.61e-9)]
     assert told == ["0", "0", "1.2e+03", "-2.6e-09"]
 
 
@@ -136,7 +138,7 @@ def test_defeats_in_profiles():
             "c": {"HierarchicalRNN": "10 (10-10)", "Adam, best": "30 (30-30)"},
         },
     }
-    text, behind = captions.profiles(numbers)
+    text, behind = captions_beyond.profiles(numbers)
     assert behind == [
         "Profiles, a: the target is not reached in 30 steps; Adam, best takes "
         "30.",

@@ -9,6 +9,7 @@ FIGURES = {
     "7": "figure_7",
     "8a": "figure_8a",
     "profiles": "profiles",
+    "practice_profiles": "practice_profiles",
     "wall_clock": "wall_clock",
     "depth_width": "depth_width",
 }

@@ -8,6 +8,7 @@
 7: time of a gradient and update against the size of the minibatch.
 8a: four problems never seen before: MNIST, Fashion-MNIST, CIFAR-10.
 profiles: time to the loss of a tuned Adam, compared with all rivals.
+practice_profiles: the same on the tasks of the practice suite, from its runs.
 wall_clock: the same by the clock, against the size of the minibatch.
 depth_width: ResNets of 20, 56 and 110 layers, once and four times as wide.
 

@@ -5,7 +5,7 @@ import pathlib
 
 import numpy as np
 
-from training.figures.captions import markdown, number
+from training.figures.markdown import markdown, number
 
 LAST = 10
 """Number of lines at the end of a run whose median is its last loss."""

@@ -16,10 +16,16 @@ LONGEST = 4.0
 
 def reached(curve: Curve, target: float) -> tuple[float, float]:
     """Steps and seconds until the loss is at most `target`, or infinity."""
-    below = np.flatnonzero(curve.losses <= target)
-    if not len(below):
-        return np.inf, np.inf
-    return float(curve.steps[below[0]]), float(curve.seconds[below[0]])
+    return (
+        reached_by(curve.steps, curve.losses, target),
+        reached_by(curve.seconds, curve.losses, target),
+    )
+
+
+def reached_by(when, losses, target: float) -> float:
+    """The first of `when` with a loss of at most `target`, or infinity."""
+    below = np.flatnonzero(np.asarray(losses) <= target)
+    return float(when[below[0]]) if len(below) else np.inf
 
 
 def ratios(times: dict) -> dict:

@@ -7,14 +7,27 @@ of a campaign, so that tuning to the suite would show.
 
 import pathlib
 
-from training.evaluation.practice import drawing, endurance, step_lengths
+from training.evaluation.practice import (
+    drawing,
+    endurance,
+    registry,
+    step_lengths,
+)
 from training.evaluation.practice.contenders import ADAM, adam
 from training.evaluation.practice.report import report, write_csv
 from training.evaluation.practice.runs import Trainer
 from training.evaluation.practice.suite import Settings, Suite
 from training.evaluation.practice.task import HALVES
 
-__all__ = ["HALVES", "Settings", "Suite", "draw_steps", "endurance", "run"]
+__all__ = [
+    "HALVES",
+    "Settings",
+    "Suite",
+    "draw_steps",
+    "endurance",
+    "registry",
+    "run",
+]
 
 
 def run(settings: Settings, out: pathlib.Path) -> dict:
