@@ -12,7 +12,7 @@ from keras import ops
 from hrnn_opt import backend
 from hrnn_opt.model import rounding
 from hrnn_opt.model.attended import keep_zeros
-from hrnn_opt.rule import fallback, features
+from hrnn_opt.rule import elements, fallback, features, levels
 from hrnn_opt.rule import step as rule
 from hrnn_opt.rule.config import RuleConfig
 from hrnn_opt.rule.numerics import select
@@ -61,7 +61,7 @@ def sense_chunk(
     filled,
     seeds=None,
 ):
-    """`step.sense` on rows, and the sums that the upper levels need.
+    """`elements.sense` on rows, and the sums that the upper levels need.
 
     Args:
         config: the features in use.
@@ -76,14 +76,14 @@ def sense_chunk(
             only its shape counts without Tensor RNN.
         excess: excess log step length of the rows' tensors (`rates.follow`),
             [1, R].
-        rarity: `step.rarity` of the rows' tensors, [2, R], or None.
+        rarity: `levels.rarity` of the rows' tensors, [2, R], or None.
         filled: parameters in each row that are not padding [R], or None if
             there is no padding.
         seeds: seeds for `rounding.to_bfloat16` [words(F), R], None if the state
             is not of bfloat16.
 
     Returns:
-        The new packed state, u [directions, n], and the rows' `step.totals`
+        The new packed state, u [directions, n], and the rows' `levels.totals`
         [..., R].
     """
     rows, n = bias.shape[1], g.shape[0]
@@ -96,7 +96,7 @@ def sense_chunk(
             g, ops.expand_dims(largest, -1), config.negligible
         )
     meta = from_vector(config, meta_vector)
-    new, sensed = rule.sense(
+    new, sensed = elements.sense(
         config,
         meta,
         started(config, meta, state),
@@ -109,7 +109,7 @@ def sense_chunk(
     )
     kept = select(still, state, new)
     total = functools.partial(row_sums, filled)
-    sums = rule.totals(config, new, sensed, total)
+    sums = levels.totals(config, new, sensed, total)
     return (
         _repack(kept, packed, seeds),
         ops.reshape(sensed.u, (-1, n)),

@@ -21,7 +21,7 @@ from keras import ops
 
 from hrnn_opt import backend
 from hrnn_opt.model import chunks, kernels, replicas
-from hrnn_opt.rule import features
+from hrnn_opt.rule import elements, features, levels
 from hrnn_opt.rule import step as rule
 from hrnn_opt.rule.config import RuleConfig
 from hrnn_opt.rule.numerics import select
@@ -118,7 +118,7 @@ def sense(config: RuleConfig, state, blocks, common, own):
             table, [., 1] each.
 
     Returns:
-        u of each block [k, width], and `step.totals` of the table [F, 1].
+        u of each block [k, width], and `levels.totals` of the table [F, 1].
     """
     run = kernels.compiled(sense_rows, config)
     u, sums = [], []
@@ -189,10 +189,10 @@ def sense_rows(
             where nothing is negligible.
         bias: `hierarchy.param_bias` of the tensor [3P or 3P + 1, 1].
         excess: excess log step length (`rates.follow`) of the tensor [1, 1].
-        rarity: `step.rarity` of the tensor [2, 1], or None.
+        rarity: `levels.rarity` of the tensor [2, 1], or None.
 
     Returns:
-        The new state, u [k, width], and the rows' `step.totals` [., k].
+        The new state, u [k, width], and the rows' `levels.totals` [., k].
     """
     width = g.shape[1]
     packed = ops.reshape(packed, (-1, config.state_rows, width))
@@ -203,7 +203,7 @@ def sense_rows(
         largest = ops.expand_dims(largest, -1)
         g = features.without_negligible(g, largest, config.negligible)
     meta = from_vector(config, meta_vector)
-    new, sensed = rule.sense(
+    new, sensed = elements.sense(
         config,
         meta,
         kernels.started(config, meta, state),
@@ -214,7 +214,7 @@ def sense_rows(
         None if rarity is None else ops.expand_dims(rarity, -1),
         present,
     )
-    sums = rule.totals(
+    sums = levels.totals(
         config, new, sensed, lambda x: ops.sum(x, axis=-1) * real
     )
     kept = select(still, state, new)

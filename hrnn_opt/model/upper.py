@@ -11,8 +11,7 @@ from keras import ops
 
 from hrnn_opt import backend
 from hrnn_opt.model import rates
-from hrnn_opt.rule import features, hierarchy
-from hrnn_opt.rule import step as rule
+from hrnn_opt.rule import features, hierarchy, levels
 from hrnn_opt.rule.config import RuleConfig
 from hrnn_opt.rule.hierarchy import SharedState
 from hrnn_opt.rule.numerics import select
@@ -83,7 +82,7 @@ def begin(
         tensors.steps,
         old_rates.reference,
     )
-    excess, mean = rule.lowered(config, tensors, excess)
+    excess, mean = levels.lowered(config, tensors, excess)
     bias = hierarchy.param_bias(meta, shared)
     if bias is None:
         bias = ops.zeros_like(excess)
@@ -95,7 +94,7 @@ def begin(
         largest,
         bias,
         excess,
-        rule.rarity(config, tensors, sizes),
+        levels.rarity(config, tensors, sizes),
         still,
     )
 
@@ -132,7 +131,7 @@ def finish(
         numbers: numbers of the tensors that take part [T].
         state: the state, as for `begin`.
         begun: what `begin` returned.
-        sums: `step.totals` of the targets [F, T].
+        sums: `levels.totals` of the targets [F, T].
         sizes: number of parameters of each target [T].
         decay: 1 - weight decay * lr of each target [T].
         shares: `step_length.wide_share` of each target [T].
@@ -142,8 +141,8 @@ def finish(
         The new state, and rows [directions + 1, T]: scale of each direction,
         weight decay.
     """
-    sums = rule.split_totals(config, sums)
-    shared, tensors = rule.step_upper_levels(
+    sums = levels.split_totals(config, sums)
+    shared, tensors = levels.step_upper_levels(
         config,
         from_vector(config, meta_vector),
         begun.shared,
@@ -153,7 +152,7 @@ def finish(
     )
     debt = ops.take(begun.rates.debt, numbers, axis=-1)
     lr = shares * rates.lent(lr, debt)
-    scale = rule.step_scales(config, sums, lr)
+    scale = levels.step_scales(config, sums, lr)
     h_tensor, h_global, old_tensors = state
     if h_tensor is not None:
         h_tensor = _put(h_tensor, numbers, shared.h_tensor)

@@ -131,9 +131,9 @@ def without_negligible(g, largest, share: float):
     gradients, so on a problem that is practically solved the rule would go on
     with steps of full length along what is left of the gradients, and the loss
     would rise again. An element whose gradient is 0 stays where it is
-    (`step.sense`). The price: the scale of a single parameter, unlike that of a
-    tensor, matters where its gradients are that much smaller than those of the
-    others.
+    (`elements.sense`). The price: the scale of a single parameter, unlike that
+    of a tensor, matters where its gradients are that much smaller than those of
+    the others.
 
     Args:
         g: gradients.
