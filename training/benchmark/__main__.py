@@ -3,6 +3,7 @@
 update: time and memory of one update, compared with Keras's Adam, also with
 state in bfloat16, and where its time goes, on the backend that KERAS_BACKEND
 names; the other suites need TensorFlow.
+cores: an update on one core and on all of them.
 problems: time to draw problems and to compute their gradients.
 estimate: the forecasts of `hrnn_opt.estimate` compared with measurements.
 embeddings: time of a step of a large embedding, compared with Adam's.
@@ -77,8 +78,8 @@ ENSEMBLE = flags.DEFINE_enum(
 THREADS = flags.DEFINE_integer(
     "threads",
     None,
-    "Number of cores to use; 0 uses all. Default: 1, but all for `compiling` "
-    "and for `asynchronous`, whose processes share them.",
+    "Number of cores to use; 0 uses all. Default: 1, but all for `cores`, "
+    "for `compiling` and for `asynchronous`, whose processes share them.",
     lower_bound=0,
 )
 
@@ -94,6 +95,15 @@ def _update() -> dict:
     if MODEL.value:
         result |= update.first_step(MODEL.value)
     return result
+
+
+def _cores() -> dict:
+    from training.benchmark import cores
+
+    try:
+        return cores.run(SECONDS.value)
+    except ValueError as error:
+        raise app.UsageError(str(error)) from error
 
 
 def _problems() -> dict:
@@ -154,6 +164,7 @@ def _telemetry() -> dict:
 # own module, so that a wrong flag is reported without starting TensorFlow.
 SUITES = {
     "update": _update,
+    "cores": _cores,
     "problems": _problems,
     "meta": _meta,
     "compiling": _compiling,
@@ -175,7 +186,7 @@ def main(argv):
 
     threads = THREADS.value
     if threads is None:
-        threads = 0 if argv[1] in ("asynchronous", "compiling") else 1
+        threads = 0 if argv[1] in ("asynchronous", "compiling", "cores") else 1
     use_cores(threads)
     print(json.dumps(SUITES[argv[1]]()))
 

@@ -71,7 +71,8 @@ class Update:
         )
 
 
-def _variables(sizes):
+def variables_of(sizes):
+    """Variables of zeros, of these sizes."""
     return [keras.Variable(np.zeros(size, "float32")) for size in sizes]
 
 
@@ -100,13 +101,13 @@ def run(params: int, seconds: float) -> dict:
         "params": params,
     }
     for mode in MODES:
-        ours = Update(HierarchicalRNN(), _variables([params]), mode)
-        adam = Update(keras.optimizers.Adam(), _variables([params]), mode)
+        ours = Update(HierarchicalRNN(), variables_of([params]), mode)
+        adam = Update(keras.optimizers.Adam(), variables_of([params]), mode)
         compile_s = 0.0
         if BACKEND != "jax":
             # Memory of the compiler does not belong to the update, so the same
             # programs are compiled first, on a tensor of a few pieces.
-            few = _variables([min(params, PIECE + params % PIECE)])
+            few = variables_of([min(params, PIECE + params % PIECE)])
             compile_s = Update(HierarchicalRNN(), few, mode).seconds()
         first_s, peak_mb = ours.first()
         compile_s += first_s
@@ -158,7 +159,7 @@ def states(params: int, seconds: float) -> dict:
         optimizer = HierarchicalRNN(
             weights=None, config=config, seed=0, state_dtype=dtype
         )
-        update = Update(optimizer, _variables([params]), MODES[0])
+        update = Update(optimizer, variables_of([params]), MODES[0])
         update.seconds()
         updates.append(update)
     times = _times(updates, seconds)
@@ -217,8 +218,10 @@ def print_scaling(params: int, seconds: float):
         first = None
         for config, sizes in cases:
             optimizer = HierarchicalRNN(weights=None, config=config, seed=0)
-            update = Update(optimizer, _variables(sizes), MODES[0])
-            adam = Update(keras.optimizers.Adam(), _variables(sizes), MODES[0])
+            update = Update(optimizer, variables_of(sizes), MODES[0])
+            adam = Update(
+                keras.optimizers.Adam(), variables_of(sizes), MODES[0]
+            )
             update.seconds(), adam.seconds()
             step, adam_step = _medians([update, adam], seconds)
             measured = step, update.slot_bytes()
