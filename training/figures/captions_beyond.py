@@ -153,7 +153,7 @@ def practice_profiles(n: dict) -> tuple[str, list]:
         behind += [
             f"Practice suite, {task}: {ratio:.2f} times the best Adam's loss."
             for task, ratio in found["ratio"][OWN].items()
-            if ratio > 1.1
+            if ratio > 1
         ]
     return (
         f"Tasks of the [practice suite](../evaluation/practice/README.md), "
@@ -161,7 +161,9 @@ def practice_profiles(n: dict) -> tuple[str, list]:
         "Adam at the best of six rates for the task (geometric mean, and worst "
         "task), and the score of the profile: how soon that loss is reached, "
         "the mean height of the curve between 1 and 4. A best rate is one for "
-        "each task; the cosine ends at zero and knows the number of steps; the "
-        "other rivals have Keras's default rates.\n\n" + "\n\n".join(parts),
+        "each task; the cosine ends at zero and knows the number of steps; a "
+        "single rate of Adam is Keras's default, or the best one for all "
+        "tasks of the suite; the other rivals have Keras's default rates."
+        "\n\n" + "\n\n".join(parts),
         behind,
     )
