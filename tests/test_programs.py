@@ -72,6 +72,18 @@ def test_update_benchmark_prints_json_on_the_last_line():
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(os.cpu_count() < 2, reason="needs two cores")
+def test_cores_benchmark_compares_one_core_with_all():
+    printed, result = benchmark("cores", "--seconds=0.1", "--only=small")
+    assert result["cores"] == os.cpu_count()
+    for who in ("hierarchicalrnn", "adam"):
+        assert result[f"speedup_a_small_model_{who}"] > 0
+    assert "one core and on" in printed and "one tensor" not in printed
+    said = refused("training.benchmark", "cores", "--only=nothing")
+    assert "--only=nothing" in said
+
+
+@pytest.mark.slow
 @pytest.mark.required
 def test_problems_benchmark_prints_json_on_the_last_line():
     printed, result = benchmark(

@@ -43,7 +43,7 @@ INSTANCES = flags.DEFINE_integer(
 ONLY = flags.DEFINE_string(
     "only",
     None,
-    "Measure only problems, rows or models whose names contain this; "
+    "Measure only problems, rows, models or cases whose names contain this; "
     "`asynchronous`: one of its parts: scaling, ceiling, late or curve.",
 )
 # For `trials`.
@@ -101,7 +101,7 @@ def _cores() -> dict:
     from training.benchmark import cores
 
     try:
-        return cores.run(SECONDS.value)
+        return cores.run(SECONDS.value, ONLY.value)
     except ValueError as error:
         raise app.UsageError(str(error)) from error
 

@@ -29,15 +29,22 @@ OPTIMIZERS = {
 }
 
 
-def run(seconds: float) -> dict:
+def run(seconds: float, only: str | None = None) -> dict:
     """Prints and returns how many times as fast an update is on all cores.
 
     Args:
         seconds: measuring time for each figure.
+        only: only cases whose names contain this; None for all.
 
     Raises:
-        ValueError: there is only one core.
+        ValueError: there is only one core, or no such case.
     """
+    cases = {c: s for c, s in CASES.items() if only is None or only in c}
+    if not cases:
+        raise ValueError(
+            f"Flag --only must be part of one of {', '.join(CASES)}. "
+            f"Received: --only={only}"
+        )
     count = os.cpu_count() or 1
     if count < 2:
         raise ValueError(
@@ -49,7 +56,7 @@ def run(seconds: float) -> dict:
     other = context.Process(target=serve, args=(there,), daemon=True)
     other.start()
     rows, result = [], {"cores": count}
-    for case, sizes in CASES.items():
+    for case, sizes in cases.items():
         for who in OPTIMIZERS:
             update = made(who, sizes)
             here.send((who, case))
