@@ -16,7 +16,7 @@ from hrnn_opt.rule import elements, fallback, features, levels
 from hrnn_opt.rule import step as rule
 from hrnn_opt.rule.config import RuleConfig
 from hrnn_opt.rule.numerics import select
-from hrnn_opt.rule.products import from_vector
+from hrnn_opt.rule.products import from_vector, with_one_product
 from hrnn_opt.rule.state import ParamState
 
 
@@ -95,7 +95,7 @@ def sense_chunk(
         g = features.without_negligible(
             g, ops.expand_dims(largest, -1), config.negligible
         )
-    meta = from_vector(config, meta_vector)
+    meta = with_one_product(from_vector(config, meta_vector))
     new, sensed = elements.sense(
         config,
         meta,

@@ -13,7 +13,11 @@ from hrnn_opt.model.chunks import PIECE
 from hrnn_opt.rule import features, readout, step_length
 from hrnn_opt.rule.config import RuleConfig
 from hrnn_opt.rule.numerics import linear
-from hrnn_opt.rule.products import Products, from_vector
+from hrnn_opt.rule.products import (
+    Products,
+    from_vector,
+    with_one_product,
+)
 from training.benchmark.steps import finished
 from training.common.tables import table
 
@@ -87,8 +91,7 @@ class Piece:
     def _products(self, meta: Products, x, h):
         p = meta.param_gru
         return (
-            linear(p.input_kernel, x),
-            linear(p.gate_kernel, h),
+            linear(p.input_kernel, ops.concatenate([x, h], axis=0)),
             linear(p.candidate_kernel, h),
         )
 
@@ -168,6 +171,7 @@ def run(seconds: float, size: int = PIECE) -> dict:
 
 def _with_meta(piece: Piece, function):
     def call(vector, *arguments):
-        return function(from_vector(piece.config, vector), *arguments)
+        meta = with_one_product(from_vector(piece.config, vector))
+        return function(meta, *arguments)
 
     return call
