@@ -39,7 +39,7 @@ def test_rows_are_also_run_in_passes():
     assert list(found) == [endurance.REPLACEMENT, endurance.PASSES]
     assert isinstance(found[endurance.PASSES], sources.Passes)
     endless = sources.Endless(lambda *_: (x, x), 5)
-    assert endurance.ways(endless) == {endurance.REPLACEMENT: endless}
+    assert endurance.ways(endless) == {endurance.ANEW: endless}
 
 
 def test_a_long_run_is_kept_and_drawn(tmp_path, capsys, monkeypatch):
@@ -49,11 +49,11 @@ def test_a_long_run_is_kept_and_drawn(tmp_path, capsys, monkeypatch):
     )
     figures = practice.endurance.run(settings, tmp_path / "out")
     assert figures["runs"] == 1 and figures["diverged"] == 0
-    assert "logistic  with replacement" in capsys.readouterr().out
+    assert "logistic  generated anew" in capsys.readouterr().out
     assert (tmp_path / "out" / "endurance.png").stat().st_size > 5000
     monkeypatch.setattr(Trainer, "run", None)  # Nothing is left to run.
     assert practice.endurance.run(settings, tmp_path / "out") == figures
-    with pytest.raises(ValueError, match="at least 1000. Received: 500"):
+    with pytest.raises(ValueError, match="at least 1000. Received: steps=500"):
         practice.endurance.run(
             practice.Settings(tasks=("logistic",), steps=500), tmp_path
         )

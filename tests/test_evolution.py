@@ -71,7 +71,7 @@ def test_estimate_from_two_runs_by_hand():
     step = made()
     fresh = step.sampler.draw(VECTOR, 3, 10.0)
     got, new, statistics = step(VECTOR, fresh, SEED, 10.0)
-    number = int(statistics.segments)
+    number = int(statistics.segments) // 2
     assert number > 2 and number % 2
     *_, seed = step._plan(draws.as_seed(SEED))
     seed, noise = draws.split(seed, 2)

@@ -41,6 +41,13 @@ def test_settings_out_of_range_are_named(name, value, rule):
     )
 
 
+def test_whole_runs_are_neither_perturbed_nor_continued():
+    for name in ("mean_between", "step_length_perturbation"):
+        with pytest.raises(ValueError, match=f"`{name}` must be 0 with"):
+            MetaConfig(evolved="step_bias", **{name: 0.5})
+    MetaConfig(evolved="step_bias")
+
+
 def test_json_and_back():
     config = MetaConfig(seed=3, mean_steps=12.5, log_objective=False)
     assert MetaConfig.from_json(config.to_json()) == config

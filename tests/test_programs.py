@@ -75,7 +75,7 @@ def test_update_benchmark_prints_json_on_the_last_line():
 @pytest.mark.skipif(os.cpu_count() < 2, reason="needs two cores")
 def test_cores_benchmark_compares_one_core_with_all():
     printed, result = benchmark("cores", "--seconds=0.1", "--only=small")
-    assert result["cores"] == os.cpu_count()
+    assert result["cores"] >= 2
     for who in ("hierarchicalrnn", "adam"):
         assert result[f"speedup_a_small_model_{who}"] > 0
     assert "one core and on" in printed and "one tensor" not in printed

@@ -52,8 +52,8 @@ INSTANCES = flags.DEFINE_integer(
 SEEDS = flags.DEFINE_integer(
     "seeds",
     None,
-    "Runs of each network (`networks`, default 3) or task (`practice`, "
-    "default 2).",
+    "Runs of each network (`networks`, default 3) or task (`practice`, default "
+    "2, and `endurance`, default 1).",
     lower_bound=1,
 )
 ONLY = flags.DEFINE_string(
@@ -77,23 +77,27 @@ BEST = flags.DEFINE_bool(
     "best", True, "`networks`: also find Adam's best learning rate."
 )
 TASKS = flags.DEFINE_list(
-    "tasks", None, "`practice`: names of the tasks to run, separated by commas."
+    "tasks",
+    None,
+    "`practice`, `endurance`: names of the tasks to run, separated by commas.",
 )
 HALF = flags.DEFINE_enum(
     "half",
     None,
     practice.HALVES,
-    "`practice`: only the tasks for decisions, or only those for the final "
-    "table.",
+    "`practice`, `endurance`: only the tasks for decisions, or only those for "
+    "the final table.",
 )
 QUICK = flags.DEFINE_bool(
-    "quick", False, "`practice`: only eight of the tasks for decisions."
+    "quick",
+    False,
+    "`practice`, `endurance`: only eight of the tasks for decisions.",
 )
 LEARNING_RATES = flags.DEFINE_list(
     "learning_rates",
     None,
-    "`practice`: initial step lengths of the learned optimizer, separated by "
-    "commas (default: the constructor's).",
+    "`practice`, `endurance`: initial step lengths of the learned optimizer, "
+    "separated by commas (default: the constructor's).",
 )
 RIVALS = flags.DEFINE_string(
     "rivals",
@@ -108,7 +112,9 @@ REFERENCES = flags.DEFINE_bool(
     "finished.",
 )
 OUT = flags.DEFINE_string(
-    "out", "runs/practice", "`practice`: folder for the picture and the scores."
+    "out",
+    "runs/practice",
+    "`practice`, `endurance`: folder for the picture and the scores.",
 )
 DRAW_STEPS = flags.DEFINE_list(
     "draw_steps",
@@ -299,9 +305,10 @@ def run_endurance() -> dict:
     """Runs tasks of the practice suite for long."""
     settings = practice_settings(steps=20_000, seeds=1)
     try:
-        figures = practice.endurance.run(settings, pathlib.Path(OUT.value))
+        practice.endurance.check_steps(settings.steps)
     except ValueError as error:
         raise app.UsageError(str(error)) from error
+    figures = practice.endurance.run(settings, pathlib.Path(OUT.value))
     return figures | {"weights": WEIGHTS.value}
 
 

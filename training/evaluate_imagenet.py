@@ -19,7 +19,7 @@ from absl import app, flags, logging
 from training import replicas
 from training.common import compilation_cache
 from training.common.files import write
-from training.common.memory import Peak, return_freed_memory
+from training.common.memory import Peak
 from training.imagenet import (
     files,
     forecast,
@@ -218,7 +218,6 @@ def main(argv):
             count = replicas.count(STRATEGY.value)
         print(forecast.report(chosen, model, optimizer, STEPS.value, count))
         return
-    return_freed_memory()
     folder = pathlib.Path(OUT.value)
     with misuse():
         chosen.check(folder / "settings.json")

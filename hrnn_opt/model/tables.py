@@ -25,7 +25,7 @@ from hrnn_opt.rule import elements, features, levels
 from hrnn_opt.rule import step as rule
 from hrnn_opt.rule.config import RuleConfig
 from hrnn_opt.rule.numerics import select
-from hrnn_opt.rule.products import from_vector
+from hrnn_opt.rule.products import from_vector, with_one_product
 
 SMALLEST = 2**14
 """Parameters of the smallest table: smaller ones are faster packed with other
@@ -202,7 +202,7 @@ def sense_rows(
     if largest is not None:
         largest = ops.expand_dims(largest, -1)
         g = features.without_negligible(g, largest, config.negligible)
-    meta = from_vector(config, meta_vector)
+    meta = with_one_product(from_vector(config, meta_vector))
     new, sensed = elements.sense(
         config,
         meta,

@@ -18,7 +18,7 @@ from hrnn_opt.rule.meta_parameters import MetaParameters, unflatten
 class Products(NamedTuple):
     """What the rule reads; None where a feature is off."""
 
-    param_gru: GRUParameters  # Eq. 10
+    param_gru: GRUParameters  # Eq. 10; see `with_one_product`
     tensor_gru: GRUParameters | None  # Eq. 11: [x, signals, h_global, h]
     global_gru: GRUParameters | None  # Eq. 12, joined: of [x, h]
     to_param: Any  # [A_t, A_g], and [w_T, 0] below, [3P + 1, Q + G], Eq. 10

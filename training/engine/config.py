@@ -155,8 +155,8 @@ class MetaConfig:
         "",
         "Names of meta-parameters, separated by commas: only these change, by "
         "evolution strategies on whole runs of segment + Exp(mean_steps) "
-        "steps (`training.engine.evolution`), which have no short-horizon "
-        "bias. Empty: derivatives of unrolls change all. Not in the paper.",
+        "steps (`training.engine.evolution`). Empty: derivatives of unrolls "
+        "change all. Not in the paper.",
     )
     evolution_scale: float = _setting(
         0.02, "Standard deviation of the changes that `evolved` tries."
@@ -246,6 +246,12 @@ class MetaConfig:
         self._check(
             "horizon_discount", 0 <= self.horizon_discount <= 1, "in [0, 1]"
         )
+        for name in ("mean_between", "step_length_perturbation"):
+            self._check(
+                name,
+                not self.evolved or getattr(self, name) == 0,
+                "0 with `evolved`, whose runs are whole",
+            )
         self._check(
             "meta_optimizer",
             self.meta_optimizer in ("adam", "rmsprop"),

@@ -2,11 +2,12 @@
 
 Derivatives of truncated unrolls prefer steps that are too short: where
 gradients are noisy a shorter step pays at once, and what it costs comes after
-the end (short-horizon bias; Wu et al., 2018). A whole run has no end to look
-beyond, but derivatives through all of it explode. So the chosen numbers are
+the end (short-horizon bias; Wu et al., 2018). The horizon of a whole run is its
+own length, but derivatives through all of it explode. So the chosen numbers are
 moved a little at random, there and back, and the same problems are run with
-both: (f(v + s e) - f(v - s e)) / (2 s) e is an unbiased estimate of the
-derivatives of the smoothed objective (Salimans et al., 2017). Its noise grows
+both: (f(v + s e) - f(v - s e)) / (2 s) e is, but for the clipping below, an
+unbiased estimate of the derivatives of the smoothed objective (Salimans et al.,
+2017). Its noise grows
 with how many numbers are moved, so it is meant for few of them, such as those
 that step lengths are read out with. Not in the paper.
 """
@@ -56,7 +57,11 @@ class EvolutionStep(MetaStep):
 
     Each meta-iteration draws new instances, and runs them from the start for
     segment + Exp(mean_steps) steps. The objective of an instance is the mean of
-    its values (Equation 14) over the second half of the run.
+    its values (Equation 14) over the second half of the run. Settings of
+    derivatives and of the pool (`clip_step`, `horizon_discount`, `mean_unrolls`
+    and the like) do not matter. In the statistics, the meta-loss is the mean of
+    both runs, and segments are counted in both; the last loss, divergences and
+    step lengths are those of the first.
 
     Args:
         rule: the hierarchical RNN.
@@ -101,7 +106,7 @@ class EvolutionStep(MetaStep):
             state,
             (there + back) / 2 - old.first,
             last,
-            segments=number,
+            segments=2 * number,
             between=tf.constant(0),
             norm=tf.norm(gradient),
         )

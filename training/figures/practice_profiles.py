@@ -16,10 +16,10 @@ from training.evaluation import practice as suite
 from training.evaluation.practice import score
 from training.evaluation.practice.contenders import ADAM, COSINE, RATES
 from training.evaluation.practice.report import references
-from training.evaluation.practice.runs import BLOCK, Run
+from training.evaluation.practice.runs import BLOCK, Run, check_steps
 from training.evaluation.practice.suite import RIVALS
 from training.figures.comparison import OWN
-from training.figures.settings import Settings
+from training.figures.settings import Settings, SettingsError
 from training.figures.time_to_target import (
     LONGEST,
     profile,
@@ -35,7 +35,16 @@ DEFAULT = 1e-3
 
 
 def contestants(found, own: str, rate: float) -> list[tuple]:
-    """(name, the suite's name, learning rate or None for each task's best)."""
+    """The optimizers that are compared.
+
+    Args:
+        found: the suite's runs of each task (`Found`).
+        own: the learned optimizer's name among them.
+        rate: its first step length.
+
+    Returns:
+        (name, the suite's name, learning rate or None for each task's best).
+    """
     listed = [(OWN, own, rate), ("Adam, best of 6 rates", ADAM, None)]
     listed += [(f"Adam {x:g}", ADAM, x) for x in (DEFAULT, single(found))]
     for name in references(found):
@@ -56,7 +65,12 @@ def single(found) -> float:
 
 
 def steps_to(run: Run, target: float) -> float:
-    """Steps until a mean of 100 minibatches is at most the target."""
+    """Steps until a mean of 100 minibatches is at most the target.
+
+    Args:
+        run: the run, with a loss for each block.
+        target: the loss to reach.
+    """
     means = np.convolve(run.losses, np.ones(score.LAST) / score.LAST, "valid")
     steps = BLOCK * (np.arange(len(means)) + score.LAST)
     return reached_by(steps, means, target)
@@ -71,13 +85,21 @@ def run(settings: Settings, results: Results) -> dict:
         results: not used: runs are kept in `practice_runs.csv`, with keys as
             in `training.evaluate practice`. Those of the rivals are in the
             repository, for the figure's own number of steps.
+
+    Raises:
+        SettingsError: a number of steps that the suite does not allow.
     """
     del results
+    steps = settings.steps_or(STEPS, BLOCK)
+    try:
+        check_steps(steps)
+    except ValueError as error:
+        raise SettingsError(str(error)) from error
     kept = str(settings.out / "practice_runs.csv")
     wanted = suite.Settings(
         tasks=tuple(settings.selected(suite.registry.TASKS)),
         weights=settings.weights,
-        steps=settings.steps_or(STEPS, BLOCK),
+        steps=steps,
         seeds=settings.seeds or SEEDS,
         results=kept,
         rivals=kept if settings.steps else str(RIVALS),
@@ -103,7 +125,12 @@ def run(settings: Settings, results: Results) -> dict:
 
 
 def look_at(found, listed) -> dict:
-    """Times, ratios and scores of some tasks."""
+    """Times, ratios and scores of some tasks.
+
+    Args:
+        found: the suite's runs of each task.
+        listed: what `contestants` returned.
+    """
     times, losses = {}, {}
     for name, which, rate in listed:
         times[name], losses[name] = {}, []

@@ -22,8 +22,9 @@ from training.evaluation.practice.suite import Settings, Suite
 WINDOW = 20
 """Blocks whose mean counts as the loss at a time: 1,000 minibatches."""
 
-REPLACEMENT, PASSES = "with replacement", "passes"
-"""How minibatches are drawn: independently, or each row once a pass."""
+REPLACEMENT, PASSES, ANEW = "with replacement", "passes", "generated anew"
+"""How minibatches are made: rows drawn independently, or each once a pass, or
+examples that nobody has seen."""
 
 
 class Course(NamedTuple):
@@ -37,7 +38,9 @@ class Course(NamedTuple):
     @property
     def risen(self) -> float:
         """The last loss relative to the lowest, infinite after divergence."""
-        return self.last / self.lowest if np.isfinite(self.last) else np.inf
+        if not np.isfinite(self.last):
+            return np.inf
+        return self.last / self.lowest if self.lowest else 1.0
 
     @property
     def diverged(self) -> bool:
@@ -70,18 +73,15 @@ def run(settings: Settings, out: pathlib.Path) -> dict:
         out: folder of `endurance.png`.
 
     Returns:
-        The numbers of runs and of divergences, and the largest rise.
+        The numbers of runs and of divergences, and the largest rise, which is
+        None after a divergence.
 
     Raises:
         ValueError: fewer steps than a window has.
         FileNotFoundError: a data set is not prepared.
         ImportError: tensorflow-datasets is not installed.
     """
-    if settings.steps < WINDOW * BLOCK:
-        raise ValueError(
-            f"Argument `steps` must be at least {WINDOW * BLOCK}. "
-            f"Received: {settings.steps}"
-        )
+    check_steps(settings.steps)
     tasks = settings.selected()
     registry.check_data(tasks)
     own, results = Suite(settings).own, Results(settings.results)
@@ -107,12 +107,24 @@ def run(settings: Settings, out: pathlib.Path) -> dict:
     return report(found, out)
 
 
+def check_steps(steps: int):
+    """Checks that a run is as long as a window.
+
+    Raises:
+        ValueError: it is shorter.
+    """
+    if steps < WINDOW * BLOCK:
+        raise ValueError(
+            f"Argument `steps` must be at least {WINDOW * BLOCK}. "
+            f"Received: steps={steps}"
+        )
+
+
 def ways(source) -> dict:
-    """The sources of a task: passes only where there are rows."""
-    found = {REPLACEMENT: source}
+    """The sources of a task, by how minibatches are made."""
     if isinstance(source, Rows):
-        found[PASSES] = Passes(source)
-    return found
+        return {REPLACEMENT: source, PASSES: Passes(source)}
+    return {ANEW: source}
 
 
 def report(found: dict, out: pathlib.Path) -> dict:
@@ -131,23 +143,26 @@ def report(found: dict, out: pathlib.Path) -> dict:
     print("\nLong runs: mean losses of 1,000 minibatches\n")
     print(table(header, lines))
     draw(found, out / "endurance.png")
+    rise = max(one.risen for one in courses.values())
     return {
         "runs": len(courses),
         "diverged": sum(one.diverged for one in courses.values()),
-        "largest_rise": round(max(one.risen for one in courses.values()), 3),
+        "largest_rise": round(rise, 3) if np.isfinite(rise) else None,
     }
 
 
 def draw(found: dict, path: pathlib.Path):
     """Writes a picture with a panel for each task: loss against steps."""
     tasks = list(dict.fromkeys(task for task, *_ in found))
+    labels = list(dict.fromkeys(f"{h}, from {r:g}" for _, h, r, _ in found))
     figure, panels = output.page(len(tasks), columns=4, width=3.2, height=2.6)
     for task, axes in zip(tasks, panels, strict=True):
         lines = {}
         for (name, how, rate, _), losses in found.items():
             if name == task:
                 lines.setdefault(f"{how}, from {rate:g}", []).append(losses)
-        for k, (label, losses) in enumerate(lines.items()):
+        for label, losses in lines.items():
+            k = labels.index(label)
             losses = np.array(losses)
             losses[~np.isfinite(losses)] = np.nan
             steps = BLOCK * (np.arange(losses.shape[1]) + 0.5)
@@ -156,7 +171,14 @@ def draw(found: dict, path: pathlib.Path):
         axes.set_title(task, fontsize=9)
         axes.tick_params(labelsize=7)
         axes.grid(True, alpha=0.2)
-    panels[0].legend(frameon=False, fontsize=7)
+    shown = {}
+    for axes in panels:
+        lines, names = axes.get_legend_handles_labels()
+        shown |= dict(zip(names, lines, strict=True))
+    figure.legend(
+        list(shown.values()), list(shown), frameon=False, fontsize=7,
+        loc="outside upper center", ncols=3,
+    )  # fmt: skip
     figure.supxlabel("step", fontsize=9)
     figure.supylabel("loss, mean of 50 minibatches", fontsize=9)
     output.save(figure, path)
