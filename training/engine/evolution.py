@@ -7,9 +7,8 @@ own length, but derivatives through all of it explode. So the chosen numbers are
 moved a little at random, there and back, and the same problems are run with
 both: (f(v + s e) - f(v - s e)) / (2 s) e is, but for the clipping below, an
 unbiased estimate of the derivatives of the smoothed objective (Salimans et al.,
-2017). Its noise grows
-with how many numbers are moved, so it is meant for few of them, such as those
-that step lengths are read out with. Not in the paper.
+2017). Its noise grows with how many numbers are moved, so it is meant for few
+of them, such as those that step lengths are read out with. Not in the paper.
 """
 
 import math

@@ -38,9 +38,9 @@ class Course(NamedTuple):
     @property
     def risen(self) -> float:
         """The last loss relative to the lowest, infinite after divergence."""
-        if not np.isfinite(self.last):
-            return np.inf
-        return self.last / self.lowest if self.lowest else 1.0
+        if self.last == self.lowest:
+            return 1.0 if np.isfinite(self.last) else np.inf
+        return self.last / self.lowest if self.lowest else np.inf
 
     @property
     def diverged(self) -> bool:
