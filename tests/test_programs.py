@@ -81,6 +81,8 @@ def test_cores_benchmark_compares_one_core_with_all():
     assert "one core and on" in printed and "one tensor" not in printed
     said = refused("training.benchmark", "cores", "--only=nothing")
     assert "--only=nothing" in said
+    said = refused("training.benchmark", "cores", "--threads=1")
+    assert "at least two cores. Received: 1" in said
 
 
 @pytest.mark.slow

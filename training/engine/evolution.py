@@ -19,10 +19,8 @@ import tensorflow as tf
 from hrnn_opt.rule import meta_parameters
 from problems import draws
 from problems.family import Family
-from training.engine import penalties
 from training.engine.config import MetaConfig
 from training.engine.meta_step import MetaStep
-from training.engine.unroll import Unroll
 from training.rules.base import LearnedRule
 
 LARGEST = 1.0
@@ -72,20 +70,13 @@ class EvolutionStep(MetaStep):
         ValueError: see `mask`.
     """
 
+    keep_states = False
+
     def __init__(
         self, rule: LearnedRule, family: Family, count: int, config: MetaConfig
     ):
         self._mask = mask(config)
         super().__init__(rule, family, count, config)
-        self.unroll = Unroll(
-            rule,
-            family,
-            config.segment,
-            config.epsilon,
-            config.log_objective,
-            terms=penalties.terms(rule, config),
-            keep_states=False,
-        )
 
     def _unroll(self, vector, old, seed, number, between):
         """Runs `number` segments twice; there are none in `between`."""

@@ -63,6 +63,9 @@ class MetaStep:
         config: the settings.
     """
 
+    keep_states = True
+    """Whether forward passes keep what a backward pass needs."""
+
     def __init__(
         self, rule: LearnedRule, family: Family, count: int, config: MetaConfig
     ):
@@ -78,6 +81,7 @@ class MetaStep:
             config.second_derivatives,
             config.clip_step,
             penalties.terms(rule, config),
+            self.keep_states,
         )
         self._traced = Compiled(self._step)
 
