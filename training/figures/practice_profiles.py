@@ -9,7 +9,7 @@ panel, since decisions were made on one of them.
 
 import numpy as np
 
-from training.common import output, palette
+from training.common import output
 from training.common.results import Results
 from training.common.tables import table
 from training.evaluation import practice as suite
@@ -18,14 +18,10 @@ from training.evaluation.practice.contenders import ADAM, COSINE, RATES
 from training.evaluation.practice.report import references
 from training.evaluation.practice.runs import BLOCK, Run, check_steps
 from training.evaluation.practice.suite import RIVALS
+from training.figures import profile_panels
 from training.figures.comparison import OWN
 from training.figures.settings import Settings, SettingsError
-from training.figures.time_to_target import (
-    LONGEST,
-    profile,
-    ratios,
-    reached_by,
-)
+from training.figures.time_to_target import ratios, reached_by
 from training.figures.time_to_target import score as profile_score
 
 STEPS, SEEDS = 1500, 1
@@ -117,7 +113,18 @@ def run(settings: Settings, results: Results) -> dict:
         for half, tasks in halves.items()
     }  # fmt: skip
     print_tables(told, wanted)
-    draw(told, settings)
+    profile_panels.draw(
+        [
+            (
+                f"{half} half, {len(n['tasks'])} tasks",
+                "tau, steps relative to the fastest",
+                n["relative"],
+            )
+            for half, n in told.items()
+        ],
+        "share of tasks at the target",
+        settings.out / "practice_profiles.png",
+    )
     write(told, settings)
     for half in told.values():
         del half["relative"]
@@ -181,32 +188,6 @@ def print_tables(told: dict, wanted):
         )
         header = ["optimizer", "mean", "worst", "profile", *n["tasks"]]
         print(table(header, rows))
-
-
-def draw(told: dict, settings: Settings):
-    """A profile of each half."""
-    tau = np.geomspace(1.0, LONGEST, 200)
-    figure, all_axes = output.page(len(told), width=4.8, height=3.4)
-    for axes, (half, n) in zip(all_axes, told.items(), strict=True):
-        for k, (name, relative) in enumerate(n["relative"].items()):
-            axes.plot(
-                tau, profile(relative, tau), label=name, **palette.style(k)
-            )
-        axes.set_xscale("log")
-        axes.set_xticks([1, 1.5, 2, 3, 4], ["1", "1.5", "2", "3", "4"])
-        axes.minorticks_off()
-        axes.set_ylim(-0.03, 1.03)
-        axes.set_xlabel("tau, steps relative to the fastest")
-        axes.set_title(f"{half} half, {len(n['tasks'])} tasks", fontsize=10)
-        axes.grid(True, alpha=0.2)
-    all_axes[0].set_ylabel("share of tasks at the target")
-    figure.legend(
-        *all_axes[0].get_legend_handles_labels(),
-        loc="outside right center",
-        frameon=False,
-        fontsize=8,
-    )
-    output.save(figure, settings.out / "practice_profiles.png")
 
 
 def write(told: dict, settings: Settings):

@@ -8,20 +8,15 @@ rate.
 
 import numpy as np
 
-from training.common import output, palette
+from training.common import output
 from training.common.results import Results
 from training.common.tables import table
 from training.evaluation import rivals
+from training.figures import profile_panels
 from training.figures.comparison import OWN, Comparison, check_data, final
 from training.figures.settings import Settings
 from training.figures.tasks import PROFILED
-from training.figures.time_to_target import (
-    LONGEST,
-    profile,
-    ratios,
-    reached,
-    score,
-)
+from training.figures.time_to_target import ratios, reached, score
 
 STEPS, EVERY, SEEDS = 300, 10, 3
 
@@ -106,7 +101,21 @@ def run(settings: Settings, results: Results) -> dict:
     ]
     scores = {name: [score(r[name]) for r in relative] for name in names}
     report(names, tasks, times, scores, targets, steps)
-    draw(relative, known, len(tasks), settings)
+    shown = (OWN, *(f"{rival}, best" for rival in known))
+    profile_panels.draw(
+        [
+            (
+                f"by {what}",
+                f"tau, {what} relative to the fastest",
+                {name: found[name] for name in shown},
+            )
+            for found, what in zip(
+                relative, ("steps", "wall-clock time"), strict=True
+            )
+        ],
+        f"share of {len(tasks)} tasks at the target",
+        settings.out / "profiles.png",
+    )
     rates_of = {(n, t): rates[t] for n, _, rates in contestants for t in tasks}
     output.write_csv(
         settings.out / "profiles.csv",
@@ -183,30 +192,3 @@ def report(names, tasks, times, scores, targets, steps):
         "median (range) of the seeds\n"
     )
     print(table(["optimizer", "score steps", "score time", *tasks], rows))
-
-
-def draw(relative, known, number: int, settings: Settings):
-    """Profiles of the learned optimizer and of the tuned rivals."""
-    tau = np.geomspace(1.0, LONGEST, 200)
-    figure, all_axes = output.page(2, width=4.8, height=3.4)
-    for found, axes, what in zip(
-        relative, all_axes, ("steps", "wall-clock time"), strict=True
-    ):
-        for k, name in enumerate((OWN, *(f"{r}, best" for r in known))):
-            axes.plot(tau, profile(found[name], tau), label=name,
-                      **palette.style(k))  # fmt: skip
-        axes.set_xscale("log")
-        axes.set_xticks([1, 1.5, 2, 3, 4], ["1", "1.5", "2", "3", "4"])
-        axes.minorticks_off()
-        axes.set_ylim(-0.03, 1.03)
-        axes.set_xlabel(f"tau, {what} relative to the fastest")
-        axes.set_title(f"by {what}", fontsize=10)
-        axes.grid(True, alpha=0.2)
-    all_axes[0].set_ylabel(f"share of {number} tasks at the target")
-    figure.legend(
-        *all_axes[0].get_legend_handles_labels(),
-        loc="outside right center",
-        frameon=False,
-        fontsize=8,
-    )
-    output.save(figure, settings.out / "profiles.png")
