@@ -232,6 +232,67 @@ def clip_global_norm(grads, limit):
     return {t: g * factor for t, g in grads.items()}
 
 
+class Bases:
+    """The coordinates of one tensor: it is seen as P^T g Q, [m, n].
+
+    P and Q are columns of orthogonal vectors, None on a side that is too long.
+    """
+
+    def __init__(self, shape, limit):
+        best = 0
+        for k in range(1, len(shape)):
+            cut = int(np.prod(shape[:k])), int(np.prod(shape[k:]))
+            if min(cut) > best:
+                best, self.cut = min(cut), cut
+        self.present = 1 < best <= limit
+        self.turns, self.moments = [None, None], [None, None]
+        if self.present:
+            for side, d in enumerate(self.cut):
+                if d <= limit:
+                    self.turns[side] = np.eye(d)
+                    self.moments[side] = np.zeros([d, d])
+
+    def observe(self, g):
+        """Averages the outer products of gradients of norm 1."""
+        x = g.reshape(self.cut)
+        norm = np.sqrt(np.sum(x**2))
+        if norm == 0:
+            return
+        for side, outer in enumerate((x @ x.T, x.T @ x)):
+            if self.moments[side] is not None:
+                old = self.moments[side]
+                self.moments[side] = 0.95 * old + 0.05 * outer / norm**2
+
+    def turn(self, g_bar):
+        """New vectors, and the averages [S, n] with them."""
+        raw = [self.out(row) for row in g_bar]
+        for side, moment in enumerate(self.moments):
+            if moment is None:
+                continue
+            old, d = self.turns[side], len(moment)
+            ridge = 1e-6 * np.trace(moment) / d * np.eye(d)
+            new, _ = np.linalg.qr((moment + ridge) @ old)
+            for k in range(d):
+                if new[:, k] @ old[:, k] < 0:
+                    new[:, k] = -new[:, k]
+            self.turns[side] = new
+        return np.stack([self.seen(row) for row in raw])
+
+    def seen(self, g):
+        """P^T g Q, flat."""
+        x, (left, right) = g.reshape(self.cut), self.turns
+        if left is not None:
+            x = left.T @ x
+        return (x if right is None else x @ right).reshape(-1)
+
+    def out(self, step):
+        """P s Q^T, flat."""
+        x, (left, right) = step.reshape(self.cut), self.turns
+        if left is not None:
+            x = left @ x
+        return (x if right is None else x @ right.T).reshape(-1)
+
+
 MEMORY = (
     "h", "g_bar", "r", "eta_bar", "h_tensor", "h_global", "largest", "steps",
     "log_step", "population", "average", "own_steps",
@@ -301,6 +362,8 @@ class ReferenceOptimizer:
             self.h_global = weights["h_global"].copy()
         if self.ema_momentum is not None:
             self.averages = [np.zeros_like(v) for v in self.theta]
+        limit = self.config.eigenbasis
+        self.bases = [Bases(v.shape, limit) for v in self.theta]
         self.largest = np.zeros(len(sizes))
         self.steps = np.zeros(len(sizes))
         self.log_step = np.zeros(len(sizes))
@@ -417,8 +480,9 @@ class ReferenceOptimizer:
             return
         if lr == 0:
             return
+        raw, grads = grads, self._in_bases(grads, lr)
         if self.log_lengths is not None:
-            self._update_by_fallback(grads, lr)
+            self._update_by_fallback(raw, grads, lr)
             return
         unit = lr * self.config.length_unit
         excess = self._follow_rate(lr)
@@ -491,7 +555,8 @@ class ReferenceOptimizer:
         shorter = self._excess_of_steps(lengths, counts)
         for t, (theta, delta_theta, delta_phi) in moves.items():
             factor, shape = np.exp(-shorter[t]), theta.shape
-            self.theta[t] = theta + factor * delta_theta.reshape(shape)
+            step = self._in_the_model(t, raw[t], delta_theta)
+            self.theta[t] = theta + factor * step.reshape(shape)
             offset = (delta_phi - delta_theta).reshape(shape)
             self.offset[t] = factor * offset
         self.h_tensor = new_h_tensor
@@ -501,6 +566,28 @@ class ReferenceOptimizer:
         if remembered is not None:
             vars(self).update(remembered)
         self.holds_theta = False
+
+    def _in_bases(self, grads, lr):
+        """The gradients as they are seen; new bases after every ten steps."""
+        largest = max(lr, 0.9999 * self.largest_rate)
+        frozen = lr < largest / 30
+        own = [t for t in grads if self.bases[t].present]
+        if not frozen:
+            for t in own:
+                self.bases[t].observe(grads[t])
+            if (self.steps[list(grads)].max() + 1) % 10 == 0:
+                for t in own:
+                    self.g_bar[t] = self.bases[t].turn(self.g_bar[t])
+        return grads | {
+            t: self.bases[t].seen(grads[t]).reshape(grads[t].shape) for t in own
+        }
+
+    def _in_the_model(self, t, gradient, step):
+        """A flat step; elements without a gradient do not move."""
+        if not self.bases[t].present:
+            return step
+        step = self.bases[t].out(step)
+        return np.where(gradient.reshape(-1) == 0, 0.0, step)
 
     def _excess_of_steps(self, lengths, counts):
         """By how much log steps of tensors are too far above their mean."""
@@ -543,7 +630,7 @@ class ReferenceOptimizer:
         self.largest[t] = max(size.mean(), 0.9999 * self.largest[t])
         return np.where(size < self.config.negligible * self.largest[t], 0, g)
 
-    def _update_by_fallback(self, grads, lr):
+    def _update_by_fallback(self, raw, grads, lr):
         unit = lr * self.config.length_unit
         for t, g in grads.items():
             theta = self.theta[t]
@@ -556,6 +643,7 @@ class ReferenceOptimizer:
                 self.log_lengths[t],
                 unit * self._share(g.shape),
             )
+            step = self._in_the_model(t, raw[t], step)
             self.theta[t] = theta + step.reshape(g.shape)
             self.offset[t] = np.zeros_like(theta)
         self.holds_theta = False

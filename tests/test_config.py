@@ -22,8 +22,8 @@ NO_NUMBERS = ("0", "1", None, True, math.nan)
 def test_fields_are_sizes_switches_and_numbers():
     assert len(SIZES) == 4
     assert len(SWITCHES) == 12
-    assert len(NUMBERS) == 8
-    assert len(FIELDS) == 24
+    assert len(NUMBERS) == 9
+    assert len(FIELDS) == 25
 
 
 @pytest.mark.parametrize("name", SIZES)
@@ -65,6 +65,10 @@ def test_wrong_switch_is_refused(name, value):
         *(
             ("catch_up", "[1, inf), or 0", v)
             for v in (-1.0, 0.5, float("inf"), *NO_NUMBERS)
+        ),
+        *(
+            ("eigenbasis", "[2, inf), or 0", v)
+            for v in (-1.0, 1.0, float("inf"), *NO_NUMBERS)
         ),
         *(("length_unit", "(0, 1]", v) for v in (0, -0.1, 1.01, *NO_NUMBERS)),
     ],

@@ -11,7 +11,15 @@ import numpy as np
 from keras import ops
 
 from hrnn_opt import backend
-from hrnn_opt.model import chunks, kernels, rates, rounding, tables, upper
+from hrnn_opt.model import (
+    bases,
+    chunks,
+    kernels,
+    rates,
+    rounding,
+    tables,
+    upper,
+)
 from hrnn_opt.model.attended import keep_zeros
 from hrnn_opt.model.slots import Slots
 from hrnn_opt.rule import fallback
@@ -67,17 +75,18 @@ def update_model(
 
     rounding_keys = slots.rounding_keys(step, [t.number for t in targets])
 
-    def learned():
-        _step(config, slots, targets, grads, lr, rounding_keys)
-
-    def instead():
-        _fallback_step(config, slots, targets, grads, lr, rounding_keys)
-
     def step_all():
+        still = rates.still(backend.read(slots.rates.reference), lr)
+        seen = bases.enter(config, slots, targets, grads, still)
+        arguments = config, slots, targets, seen, grads, lr, rounding_keys
         if slots.guard is None:
-            learned()
+            _step(*arguments)
         else:
-            slots.guard.choose(learned, instead, assigned)
+            slots.guard.choose(
+                lambda: _step(*arguments),
+                lambda: _fallback_step(*arguments),
+                assigned,
+            )
         if config.attention:
             # All variables hold phi from now on.
             for t, variable in idle.items():
@@ -101,7 +110,7 @@ def update_model(
         slots.guard.count(finite)
 
 
-def _step(config, slots, targets, grads, lr, rounding_keys):
+def _step(config, slots, targets, grads, raw, lr, rounding_keys):
     sizes = tuple(slots.sizes[t.number] for t in targets)
     dense = sum(t.rows is None for t in targets)
     plan = _plan(sizes[:dense])
@@ -173,10 +182,10 @@ def _step(config, slots, targets, grads, lr, rounding_keys):
             rows[:, column],
         )
     u = u[: len(plan.chunks)]
-    _move(config, slots, targets[:dense], plan, u, rows, rounding_keys)
+    _move(config, slots, targets[:dense], raw, plan, u, rows, rounding_keys)
 
 
-def _fallback_step(config, slots, targets, grads, lr, rounding_keys):
+def _fallback_step(config, slots, targets, grads, raw, lr, rounding_keys):
     """`_step` with the rule of `fallback`."""
     sizes = tuple(slots.sizes[t.number] for t in targets)
     plan = _plan(sizes)
@@ -205,7 +214,7 @@ def _fallback_step(config, slots, targets, grads, lr, rounding_keys):
     scale = fallback.step_scale(sums[:1], sums[1:], unit, lengths)
     decay = ops.expand_dims(ops.stack([t.decay for t in targets]), 0)
     rows = ops.concatenate([scale] * config.directions + [decay], axis=0)
-    _move(config, slots, targets, plan, u, rows, rounding_keys)
+    _move(config, slots, targets, raw, plan, u, rows, rounding_keys)
 
 
 def _plan(sizes):
@@ -268,11 +277,19 @@ def _sense(
     return list(u), [ops.transpose(sums)]
 
 
-def _move(config, slots, targets, plan, u, rows, rounding_keys):
-    """Assigns the new phi and offsets."""
+def _move(config, slots, targets, raw, plan, u, rows, rounding_keys):
+    """Assigns the new phi and offsets.
+
+    A matrix with a basis starts at 0 in it: `raw`, the gradients in the model's
+    coordinates, say which elements its step moves.
+    """
     values = [
         _flat(backend.read(t.variable), slots.dtype, slots.sizes[t.number])
         for t in targets
+    ]
+    starts = [
+        ops.zeros_like(value) if t.number in slots.bases else value
+        for t, value in zip(targets, values, strict=True)
     ]
     offsets = [slots.offsets[t.number] for t in targets]
     u, parts = list(u), {}
@@ -281,7 +298,7 @@ def _move(config, slots, targets, plan, u, rows, rounding_keys):
     def arguments(k):
         chunk = plan.chunks[k]
         offset = _join_slots(chunk, offsets) if config.attention else None
-        own = _join_flat(chunk, values), offset, u[k]
+        own = _join_flat(chunk, starts), offset, u[k]
         u[k] = None
         seeds = (
             _seeds(chunk, rounding_keys, slice(-2, -1))
@@ -294,7 +311,11 @@ def _move(config, slots, targets, plan, u, rows, rounding_keys):
         chunk, (phi, offset) = plan.chunks[k], results
         lost = []
         for p, part in zip(chunk.pieces, chunks.split(chunk, phi), strict=True):
-            stored = ops.cast(part, targets[p.tensor].variable.dtype)
+            target = targets[p.tensor]
+            if target.number in slots.bases:
+                moved[p.tensor].append(part)
+                continue
+            stored = ops.cast(part, target.variable.dtype)
             moved[p.tensor].append(stored)
             same = stored.dtype == part.dtype
             lost.append(None if same else ops.cast(stored, part.dtype) - part)
@@ -316,8 +337,13 @@ def _move(config, slots, targets, plan, u, rows, rounding_keys):
     kernels.over_chunks(
         kernels.advance_chunk, config, (at_phi,), plan, arguments, write
     )
-    for target, pieces in zip(targets, moved, strict=True):
+    for k, (target, pieces) in enumerate(zip(targets, moved, strict=True)):
         whole = pieces[0] if len(pieces) == 1 else ops.concatenate(pieces)
+        if target.number in slots.bases:
+            basis = slots.bases[target.number]
+            step = bases.leave(basis, whole, raw[k])
+            whole = target.decay * values[k] + step
+            whole = ops.cast(whole, target.variable.dtype)
         target.variable.assign(ops.reshape(whole, target.variable.shape))
 
 

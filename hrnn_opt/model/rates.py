@@ -69,7 +69,17 @@ def follow(rates: Rates, log_step, lr) -> tuple[Rates, Any, Any]:
     low = lr < SHARE * reference
     ceiling = ops.where(low, rates.ceiling, log_step)
     excess = _positive(log_step - ceiling)
-    return Rates(reference, ceiling, debt), excess, lr < STILL * reference
+    return Rates(reference, ceiling, debt), excess, still(before, lr)
+
+
+def still(before, lr):
+    """Whether the state is frozen at a learning rate.
+
+    Args:
+        before: the reference after the last step.
+        lr: learning rate of this step, a scalar above 0.
+    """
+    return lr < STILL * backend.maximum(lr, (1 - FADING) * before)
 
 
 def _positive(x):

@@ -1,8 +1,8 @@
 """The optimizer's memory of a model, as Keras variables.
 
 There is one packed slot [state_rows, n] for each piece of a tensor (see
-`chunks`), with attention also the offset phi - theta [n], and the state of the
-two upper levels. Slots and offsets may be kept in bfloat16 (see `rounding`).
+`chunks`), with attention also the offset phi - theta [n], the state of the two
+upper levels, and the bases of matrices (see `bases`). Slots and offsets may be kept in bfloat16 (see `rounding`).
 """
 
 import functools
@@ -12,7 +12,7 @@ import numpy as np
 from keras import ops
 
 from hrnn_opt import backend
-from hrnn_opt.model import chunks, kernels, rounding, tables
+from hrnn_opt.model import bases, chunks, kernels, rounding, tables
 from hrnn_opt.model.guard_state import GuardState
 from hrnn_opt.model.rates import Rates
 from hrnn_opt.rule import products, step_length
@@ -155,6 +155,7 @@ class Slots:
                     if config.attention
                 ]
             )
+        self.bases = bases.created(config, variables, self._add)
         self.guard = GuardState(variables, self._add) if guard else None
         del self._start
 
@@ -198,6 +199,8 @@ class Slots:
         changing = [*self.shared, self.tensors, *self.rates, self.holds_theta]
         for t in tensors:
             changing += self.states[t] + self.offsets[t]
+            if t in self.bases:
+                changing += self.bases[t].variables
         return [v for v in changing if v is not None]
 
     def holds_theta_as_float(self):

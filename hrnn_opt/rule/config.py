@@ -63,6 +63,9 @@ class RuleConfig:
         wide_inputs: tensors with more inputs than this make shorter steps
             (`step_length.wide_share`); 0 leaves them as they are. Not in the
             paper.
+        eigenbasis: in a Keras model, the gradient of a matrix is seen in its
+            eigenbasis (`eigenbasis`) on every side that is at most this long; 0
+            leaves all as they are. Only without attention. Not in the paper.
         length_unit: step lengths, of Eqs. 5-8, are multiples of this share of
             the learning rate. Whatever an RNN learned to begin with, with the
             right unit the first step is as long as the learning rate says
@@ -97,6 +100,7 @@ class RuleConfig:
     catch_up: float = 0.0
     step_spread: float = 0.0
     wide_inputs: float = 0.0
+    eigenbasis: float = 0.0
     length_unit: float = 1.0
 
     def __post_init__(self):
@@ -134,6 +138,8 @@ class RuleConfig:
              self.tensor_growth),
             ("step_spread", "direction_length=True (there is no step length "
              "otherwise)", self.direction_length),
+            ("eigenbasis", "attention=False (offsets are in the coordinates of "
+             "the model)", not self.attention),
             ("catch_up", "lazy=True (else rare elements do not fall behind)",
              self.lazy),
             ("relative_log_magnitudes", "timescales >= 2 (relative to the "
@@ -158,6 +164,10 @@ class RuleConfig:
             ),
             "step_spread": ("[0, inf)", lambda x: 0 <= x < math.inf),
             "wide_inputs": ("[0, inf)", lambda x: 0 <= x < math.inf),
+            "eigenbasis": (
+                "[2, inf), or 0",
+                lambda x: x == 0 or 2 <= x < math.inf,
+            ),
             "length_unit": ("(0, 1]", lambda x: 0 < x <= 1),
         }[field.name]
         if type(value) not in (int, float) or not inside(value):

@@ -78,6 +78,12 @@ class MetaConfig:
         "models: problems of the sets have at most 256. 0 leaves them as they "
         "are. Not in the paper.",
     )
+    eigenbasis: float = _setting(
+        0.0,
+        "Longest side of a matrix whose gradients are seen in their "
+        "eigenbasis, in Keras models: in meta-training they are not. 0 leaves "
+        "all as they are. Not in the paper.",
+    )
     length_unit: float = _setting(
         1.0,
         "Unit of step lengths, as a share of the learning rate; see "
@@ -235,6 +241,11 @@ class MetaConfig:
         self._check(
             "catch_up", self.catch_up == 0 or self.catch_up >= 1, "0 or >= 1"
         )
+        self._check(
+            "eigenbasis",
+            self.eigenbasis == 0 or self.eigenbasis >= 2,
+            "0 or >= 2",
+        )
         self._check("negligible", 0 <= self.negligible < 1, "in [0, 1)")
         self._check("length_unit", 0 < self.length_unit <= 1, "in (0, 1]")
         self._check("averaging", 0 <= self.averaging < 1, "in [0, 1)")
@@ -285,6 +296,7 @@ class MetaConfig:
             catch_up=self.catch_up,
             step_spread=self.step_spread,
             wide_inputs=self.wide_inputs,
+            eigenbasis=self.eigenbasis,
             length_unit=self.length_unit,
         )
 

@@ -1,0 +1,171 @@
+"""The eigenbases of a model's matrices, as Keras variables.
+
+Each matrix has, on each side that is short enough, the second moments of its
+gradients and a basis; see `rule.eigenbasis`. They are of the dtype of the
+computations, whatever that of the parameters' state.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from keras import ops
+
+from hrnn_opt import backend
+from hrnn_opt.model import tables
+from hrnn_opt.rule import eigenbasis
+from hrnn_opt.rule.config import RuleConfig
+from hrnn_opt.rule.state import TensorState
+
+_STEPS = TensorState._fields.index("steps")
+
+
+class Basis(NamedTuple):
+    """Variables of one tensor; None on a side without a basis."""
+
+    sides: eigenbasis.Sides
+    moments: tuple  # L [m, m] and R [n, n]
+    turns: tuple  # P [m, m] and Q [n, n]
+
+    @property
+    def variables(self) -> list:
+        """All of them."""
+        return [v for v in (*self.moments, *self.turns) if v is not None]
+
+    def matrices(self, flat):
+        """Arrays [..., m n] as [..., m, n]."""
+        return ops.reshape(
+            flat, (*flat.shape[:-1], self.sides.rows, self.sides.columns)
+        )
+
+
+def created(config: RuleConfig, variables, add) -> dict[int, Basis]:
+    """The bases of a model's tensors, by number.
+
+    An embedding has none: its rows live in their own time.
+
+    Args:
+        config: the features in use.
+        variables: variables of the model.
+        add: function of name, shape and value, which makes a variable.
+    """
+    found = {}
+    for t, variable in enumerate(variables if config.eigenbasis else ()):
+        if tables.is_embedding(variable):
+            continue
+        sides = eigenbasis.sides(tuple(variable.shape), config.eigenbasis)
+        if sides is None:
+            continue
+        lengths = (
+            ("left", sides.left, sides.rows),
+            ("right", sides.right, sides.columns),
+        )
+        found[t] = Basis(
+            sides,
+            tuple(
+                add(f"moments_{t}_{side}", (d, d)) if present else None
+                for side, present, d in lengths
+            ),
+            tuple(
+                add(f"basis_{t}_{side}", (d, d), lambda _, d=d: ops.eye(d))
+                if present
+                else None
+                for side, present, d in lengths
+            ),
+        )
+    return found
+
+
+def enter(config: RuleConfig, slots, targets, grads, still) -> list:
+    """The gradients as the rule sees them; updates moments and bases.
+
+    Args:
+        config: the features in use.
+        slots: the state.
+        targets: the tensors of this step.
+        grads: finite gradients, flat but for those of tables.
+        still: boolean, whether the state must not change.
+
+    Returns:
+        The gradients, those of matrices in their bases.
+    """
+    own = [
+        (k, slots.bases[t.number], slots.states[t.number])
+        for k, t in enumerate(targets)
+        if t.number in slots.bases
+    ]
+    if not own:
+        return list(grads)
+    changing = [v for _, basis, state in own for v in basis.variables + state]
+
+    def observe():
+        for k, basis, _ in own:
+            new = eigenbasis.moments(
+                basis.matrices(grads[k]), *map(_read, basis.moments)
+            )
+            _assign(basis.moments, new)
+        steps = backend.read(slots.tensors)[_STEPS]
+        numbers = np.asarray([t.number for t in targets], "int32")
+        made = ops.max(backend.columns(steps, numbers)) + 1
+        due = ops.equal(ops.mod(made, float(eigenbasis.PERIOD)), 0)
+        backend.run_if(due, turn, changing)
+
+    def turn():
+        for _, basis, state in own:
+            _turn(config, basis, state, slots.dtype)
+
+    backend.run_if(ops.logical_not(still), observe, changing)
+    seen = list(grads)
+    for k, basis, _ in own:
+        x = basis.matrices(grads[k])
+        x = eigenbasis.into(x, *map(_read, basis.turns))
+        seen[k] = ops.reshape(x, (-1,))
+    return seen
+
+
+def leave(basis: Basis, steps, gradient):
+    """Flat steps in the model's coordinates, 0 where there is no gradient.
+
+    Args:
+        basis: the tensor's basis.
+        steps: steps [m n] in it.
+        gradient: gradient [m n] in the model's coordinates.
+    """
+    x = eigenbasis.out_of(basis.matrices(steps), *map(_read, basis.turns))
+    x = ops.reshape(x, (-1,))
+    return ops.where(ops.equal(gradient, 0), ops.zeros_like(x), x)
+
+
+def _turn(config, basis, state, dtype):
+    """New bases of one tensor; the averages of its gradients follow."""
+    old = tuple(map(_read, basis.turns))
+    new = tuple(
+        eigenbasis.turned(_read(moment), turn)
+        for moment, turn in zip(basis.moments, old, strict=True)
+    )
+    _assign(basis.turns, new)
+    start = config.param_units
+    stop = start + config.timescales
+    pieces = [backend.read(piece) for piece in state]
+    averages = ops.concatenate(
+        [ops.cast(piece[start:stop], dtype) for piece in pieces], axis=-1
+    )
+    averages = eigenbasis.carried(basis.matrices(averages), old, new)
+    averages = ops.reshape(averages, (config.timescales, -1))
+    begin = 0
+    for variable, piece in zip(state, pieces, strict=True):
+        end = begin + piece.shape[-1]
+        own = ops.cast(averages[:, begin:end], piece.dtype)
+        variable.assign(
+            ops.concatenate([piece[:start], own, piece[stop:]], axis=0)
+        )
+        begin = end
+
+
+def _read(variable):
+    return None if variable is None else backend.read(variable)
+
+
+def _assign(variables, values):
+    for variable, value in zip(variables, values, strict=True):
+        if variable is not None:
+            variable.assign(value)

@@ -1,0 +1,326 @@
+"""Gradients of matrices in their eigenbases: the equations, and a model's."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from hrnn_opt.model import guard
+from hrnn_opt.rule import eigenbasis
+from hrnn_opt.rule.eigenbasis import Sides
+from tests.reference_pair import (
+    BIAS,
+    FILTERS,
+    KERNEL,
+    NUMBERS,
+    SHAPES,
+    ReferencePair,
+    draw_gradients,
+    weights_file,
+)
+from tests.test_saving import (
+    assert_identical,
+    everything,
+    fit,
+    new,
+    reloaded,
+)
+
+pytestmark = pytest.mark.filterwarnings("ignore:Gradients do not exist")
+
+BASES = {"attention": False, "eigenbasis": 256.0}
+
+
+def random_basis(d, seed=0):
+    rng = np.random.default_rng(seed)
+    return np.linalg.qr(rng.normal(size=(d, d)))[0]
+
+
+@pytest.mark.parametrize(
+    "shape, sides",
+    [
+        ((), None),
+        ((5,), None),
+        ((5, 1), None),
+        ((1, 5), None),
+        ((5, 3), Sides(5, 3, True, True)),
+        ((3, 20), Sides(3, 20, True, False)),
+        ((20, 3), Sides(20, 3, False, True)),
+        ((20, 30), None),
+        # A kernel of a convolution, and those of an attention layer.
+        ((3, 3, 4, 10), Sides(36, 10, False, True)),
+        ((8, 2, 4), Sides(8, 8, True, True)),
+        ((2, 4, 8), Sides(8, 8, True, True)),
+    ],
+)
+def test_a_tensor_is_cut_where_it_is_closest_to_square(shape, sides):
+    assert eigenbasis.sides(shape, 10) == sides
+
+
+def test_moments_are_those_of_gradients_of_norm_one():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(4, 3))
+    old = np.eye(4), 2 * np.eye(3)
+    unit = x / np.linalg.norm(x)
+    wanted = 0.95 * old[0] + 0.05 * unit @ unit.T
+    # Squares of the last one are not in the range of float64.
+    for scale in (1.0, 1e-3, 1e200):
+        left, right = eigenbasis.moments(tf.constant(scale * x), *old)
+        np.testing.assert_allclose(left, wanted, 1e-12)
+        np.testing.assert_allclose(
+            right, 0.95 * old[1] + 0.05 * unit.T @ unit, 1e-12
+        )
+    for kept, before in zip(
+        eigenbasis.moments(tf.zeros((4, 3), "float64"), *old), old, strict=True
+    ):
+        np.testing.assert_array_equal(kept, before)
+    left, none = eigenbasis.moments(tf.constant(x), old[0], None)
+    assert none is None
+    np.testing.assert_allclose(left, wanted, 1e-12)
+
+
+def test_bases_tend_to_the_eigenvectors():
+    vectors = random_basis(6)
+    values = 4.0 ** -np.arange(6)
+    moment = tf.constant(vectors * values @ vectors.T)
+    basis = tf.eye(6, dtype="float64")
+    for _ in range(60):
+        before, basis = basis, eigenbasis.turned(moment, basis)
+        np.testing.assert_allclose(
+            tf.transpose(basis) @ basis, np.eye(6), atol=1e-12
+        )
+        # No vector changes its sign.
+        assert np.all(np.sum(before * basis, axis=0) >= 0)
+    np.testing.assert_allclose(np.abs(vectors.T @ basis), np.eye(6), atol=1e-6)
+
+
+def test_directions_without_gradient_stay():
+    """In the null space of the moments no vector turns."""
+    basis = random_basis(6)
+    moment = (basis[:, :2] * [2.0, 1.0]) @ basis[:, :2].T
+    new = eigenbasis.turned(tf.constant(moment), tf.constant(basis))
+    np.testing.assert_allclose(new, basis, atol=1e-8)
+    still = eigenbasis.turned(tf.zeros((6, 6)), tf.eye(6))
+    assert np.isfinite(still).all()
+
+
+@pytest.mark.parametrize("left, right", [(1, 1), (1, 0), (0, 1)])
+def test_what_goes_in_comes_out(left, right):
+    rng = np.random.default_rng(1)
+    x = tf.constant(rng.normal(size=(2, 4, 3)))
+    old = random_basis(4) if left else None, random_basis(3) if right else None
+    new = (
+        random_basis(4, 1) if left else None,
+        random_basis(3, 1) if right else None,
+    )
+    seen = eigenbasis.into(x, *old)
+    assert not np.allclose(seen, x)
+    np.testing.assert_allclose(eigenbasis.out_of(seen, *old), x, 1e-12)
+    np.testing.assert_allclose(
+        eigenbasis.carried(seen, old, new), eigenbasis.into(x, *new), 1e-10
+    )
+
+
+def turning(steps=24, seed=2):
+    """Gradients whose bases turn: correlated, some of them missing."""
+    gradients = draw_gradients(steps, seed)
+    mix = np.random.default_rng(seed).normal(size=(4, 4))
+    for step in gradients:
+        step[KERNEL] = mix @ step[KERNEL]
+    for step in gradients[1::2]:
+        step[KERNEL][1] = 0
+        step[BIAS][1:] = 0
+    gradients[12][FILTERS] *= 0
+    gradients[4][KERNEL] = gradients[5][KERNEL] = None
+    gradients[9][FILTERS] = None
+    return gradients
+
+
+@pytest.mark.parametrize(
+    "mode, config, arguments",
+    [
+        ("eager", {}, {}),
+        ("graph", {}, {}),
+        ("jit", {}, {}),
+        ("eager", {"eigenbasis": 3.0}, {}),
+        ("graph", NUMBERS | {"negligible": 0.05, "length_unit": 0.3}, {}),
+        ("eager", {"lazy": False}, {"weight_decay": 0.5}),
+    ],
+    ids=["eager", "graph", "jit", "short sides", "numbers", "decay"],
+)
+def test_steps_are_those_of_the_reference(tmp_path, mode, config, arguments):
+    path = weights_file(tmp_path, **BASES | config)
+    pair = ReferencePair(path, mode=mode, reference=arguments, **arguments)
+    for given in turning():
+        pair.step(given)
+        pair.check(1e-7)
+        for t, basis in pair.optimizer._slots.bases.items():
+            wanted = pair.reference.bases[t]
+            for own, other in zip(
+                (*basis.moments, *basis.turns),
+                (*wanted.moments, *wanted.turns),
+                strict=True,
+            ):
+                assert (own is None) == (other is None)
+                if own is not None:
+                    np.testing.assert_allclose(own, other, 1e-7, 1e-9)
+    bases = pair.optimizer._slots.bases
+    assert set(bases) == {KERNEL, FILTERS}
+    for basis in bases.values():
+        turns = [q.numpy() for q in basis.turns if q is not None]
+        assert turns
+        for q in turns:
+            assert np.max(np.abs(q - np.eye(len(q)))) > 1e-2
+
+
+def test_without_bases_steps_are_others(tmp_path):
+    """Else the comparison above would show nothing."""
+    gradients = turning()
+    thetas = []
+    for limit in (0.0, 256.0):
+        pair = ReferencePair(
+            weights_file(tmp_path, attention=False, eigenbasis=limit)
+        )
+        for given in gradients:
+            pair.reference.apply(given)
+        thetas.append(pair.reference.theta)
+    for t in SHAPES_WITH_BASES:
+        assert np.max(np.abs(thetas[0][t] - thetas[1][t])) > 1e-3
+    # Tensors see each other through their means only.
+    assert np.max(np.abs(thetas[0][BIAS] - thetas[1][BIAS])) < 0.2
+
+
+SHAPES_WITH_BASES = KERNEL, FILTERS
+
+
+def test_an_element_without_gradient_stays(tmp_path):
+    pair = ReferencePair(weights_file(tmp_path, **BASES))
+    gradients = turning()
+    for given in gradients:
+        given[FILTERS] = given[KERNEL] = None
+        given[KERNEL] = np.random.default_rng(3).normal(size=SHAPES["kernel"])
+        given[KERNEL][1, 2] = 0
+    start = pair.variables[KERNEL].numpy()
+    for given in gradients:
+        pair.step_optimizer(given)
+    same = pair.variables[KERNEL].numpy() == start
+    wanted = np.zeros_like(same)
+    wanted[1, 2] = True
+    np.testing.assert_array_equal(same, wanted)
+
+
+def test_a_tiny_rate_changes_no_basis(tmp_path):
+    """As it changes no other state, see `rates`."""
+    rate = keras.Variable(0.125)
+    pair = ReferencePair(
+        weights_file(tmp_path, **BASES), lambda: rate.value, mode="graph"
+    )
+    gradients = turning()
+    pair.run(gradients[:9])
+    before = everything_of(pair)
+    rate.assign(2.0**-13)
+    pair.reference.learning_rate = 2.0**-13
+    # The tenth step would turn the bases.
+    pair.run(gradients[9:12])
+    assert_identical(before, everything_of(pair))
+    rate.assign(0.125)
+    pair.reference.learning_rate = 0.125
+    pair.run(gradients[12:])
+
+
+def everything_of(pair):
+    """The bases of an optimizer, by name."""
+    return {
+        v.path: v.numpy()
+        for basis in pair.optimizer._slots.bases.values()
+        for v in basis.variables
+    }
+
+
+@pytest.mark.parametrize("mode", ["eager", "graph"])
+def test_steps_after_a_failure_are_those_of_the_reference(
+    tmp_path, monkeypatch, mode
+):
+    monkeypatch.setattr(guard, "INTERVAL", 4)
+    pair = ReferencePair(weights_file(tmp_path, **BASES), mode=mode, guard=True)
+    gradients = draw_gradients(34)
+    for k in range(8):
+        pair.run(gradients[k : k + 1])
+        pair.optimizer.watch(1.0)
+        if k == 3:
+            good = [theta.copy() for theta in pair.reference.theta]
+            lengths = pair.reference.mean_log_lengths()
+    pair.run(gradients[8:12])
+    with pytest.warns(UserWarning, match="the guard went back"):
+        pair.optimizer.watch(np.nan)
+    pair.reference.roll_back(good, lengths)
+    pair.check(1e-7)
+    for given in gradients[12:]:
+        pair.step(given)
+        pair.check(1e-7)
+        pair.optimizer.watch(1.0)
+    assert pair.optimizer.rollbacks == 1
+
+
+def test_saved_and_continued_is_uninterrupted(tmp_path):
+    path = weights_file(tmp_path, **BASES)
+    whole, half = new(path), new(path)
+    fit(whole, epochs=4)
+    fit(half, epochs=2)
+    again = reloaded(half, tmp_path)
+    assert_identical(everything(half), everything(again))
+    fit(again, epochs=2)
+    assert_identical(everything(whole), everything(again))
+
+
+def test_a_reset_forgets_bases(tmp_path):
+    path = weights_file(tmp_path, **BASES)
+    model, fresh = new(path), new(path)
+    for one in (model, fresh):
+        one.optimizer.build(one.trainable_variables)
+    fit(model, epochs=2)
+    model.optimizer.reset()
+    assert_identical(
+        {v.path: v.numpy() for v in model.optimizer.variables},
+        {v.path: v.numpy() for v in fresh.optimizer.variables},
+    )
+
+
+def test_state_without_bases_is_refused(tmp_path):
+    (tmp_path / "plain").mkdir()
+    plain = new(weights_file(tmp_path / "plain", attention=False))
+    fit(plain)
+    plain.save_weights(tmp_path / "plain.weights.h5")
+    model = new(weights_file(tmp_path, **BASES))
+    fit(model)
+    with pytest.warns(UserWarning, match="has 19 entries, the file 16"):
+        model.load_weights(tmp_path / "plain.weights.h5")
+
+
+def test_embeddings_have_none(tmp_path):
+    model = keras.Sequential(
+        [
+            keras.layers.Input((2,), dtype="int32"),
+            keras.layers.Embedding(30, 8),
+            keras.layers.Flatten(),
+            keras.layers.Dense(4),
+        ]
+    )
+    model.compile(new(weights_file(tmp_path, **BASES)).optimizer, loss="mse")
+    model.optimizer.build(model.trainable_variables)
+    assert set(model.optimizer._slots.bases) == {1}
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_a_model_learns(tmp_path, dtype):
+    """Also with its state in bfloat16, where bases remain in float32."""
+    model = new(weights_file(tmp_path, **BASES), state_dtype=dtype)
+    fit(model, epochs=4)
+    for basis in model.optimizer._slots.bases.values():
+        for variable in basis.variables:
+            assert variable.dtype == "float32"
+            assert np.isfinite(variable.numpy()).all()
+        for q in basis.turns:
+            if q is not None:
+                q = q.numpy()
+                np.testing.assert_allclose(q.T @ q, np.eye(len(q)), atol=1e-5)
