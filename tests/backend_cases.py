@@ -17,6 +17,7 @@ BACKEND = keras.backend.backend()
 STEPS, BAD = 20, 9  # one gradient of step BAD is not finite
 RATE = 0.125
 SEED = 3  # seed of weights with which every tensor moves
+BASES_SEED = 8  # the same of weights with eigenbases
 
 SHAPES = {
     "scale": (),
@@ -178,6 +179,19 @@ def trajectory(weights, dtype, mode, **arguments):
     return by_tensor(thetas) | {"skipped": stepper.optimizer.skipped_steps}
 
 
+def with_bases(weights, dtype, mode):
+    """`trajectory` and `large`, with gradients in their eigenbases.
+
+    In float32 the latter differs by what it is rounded to: the two rows of the
+    large tensor have moments so alike that their basis is nearly arbitrary.
+    """
+    bases = weights.with_name(f"noisy{BASES_SEED}.npz")
+    results = {f"bases {dtype} {mode}": trajectory(bases, dtype, mode)}
+    if dtype == "float64":
+        results[f"large bases {mode}"] = large(bases, dtype, mode)
+    return results
+
+
 @contextlib.contextmanager
 def pieces_of(size):
     """Cuts tensors into smaller pieces than usual."""
@@ -244,10 +258,12 @@ def run(weights):
             weights, "float32", mode, state_dtype="bfloat16"
         )
         results[f"large float32 {mode}"] = large(weights, "float32", mode)
+        results |= with_bases(weights, "float32", mode)
     enable_float64()
     for mode in modes():
         results[f"float64 {mode}"] = trajectory(weights, "float64", mode)
         results[f"large float64 {mode}"] = large(weights, "float64", mode)
+        results |= with_bases(weights, "float64", mode)
         results[f"many pieces {mode}"] = many_pieces(weights, mode)
         for name in FEATURES if mode == "eager" else TRACED:
             results[f"{name} {mode}"] = feature(weights, name, mode)

@@ -57,6 +57,14 @@ class Results:
         self.weights = weights_file(
             folder, SEED, negligible=0.01, length_unit=0.5, **NUMBERS
         )
+        self.bases = weights_file(
+            folder,
+            backend_cases.BASES_SEED,
+            negligible=0.01,
+            attention=False,
+            eigenbasis=50.0,
+            **NUMBERS,
+        )
         self.get = functools.cache(self._get)
 
     def _get(self, backend, *flags):
@@ -71,18 +79,19 @@ class Results:
                 cases.setdefault(case, {})[name] = array
         return cases
 
-    def reference(self, **carried):
+    def reference(self, weights=None, shapes=SHAPES, **carried):
         """The reference with the same start."""
-        with np.load(self.weights) as file:
+        weights = weights or self.weights
+        with np.load(weights) as file:
             arrays = {k: v.astype(float) for k, v in file.items()
                       if k != "metadata"}  # fmt: skip
         reference = ReferenceOptimizer(
-            backend_cases.HierarchicalRNN(weights=self.weights).config,
+            backend_cases.HierarchicalRNN(weights=weights).config,
             arrays,
             backend_cases.RATE,
             **carried,
         )
-        reference.build(backend_cases.start(SHAPES))
+        reference.build(backend_cases.start(shapes))
         return reference
 
 
@@ -133,6 +142,29 @@ def test_trajectory_is_the_references(results, backend, mode, dtype):
     decay = (1 - 0.5 * backend_cases.RATE) ** (len(thetas) - 1)
     start = backend_cases.start(SHAPES)[-1][[2, 5]]
     np.testing.assert_allclose(got["table"][-1][[2, 5]], decay * start, 1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backend, mode", WAYS)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_steps_in_eigenbases_are_the_references(results, backend, mode, dtype):
+    reference = results.reference(results.bases, weight_decay=0.5)
+    steps, thetas = backend_cases.gradients(SHAPES), []
+    for grads in backend_cases.with_a_bad_step(steps):
+        reference.apply(grads)
+        thetas.append([theta.copy() for theta in reference.theta])
+    wanted = backend_cases.by_tensor(thetas)
+    got = results.get(backend)[f"bases {dtype} {mode}"]
+    assert got["skipped"] == 1
+    assert_moved_alike(got, wanted, SHAPES, TOLERANCE[dtype])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backend, mode", WAYS[1:])
+def test_two_pieces_in_an_eigenbasis_move_alike(results, backend, mode):
+    wanted = results.get("tensorflow")["large bases eager"]
+    got = results.get(backend)[f"large bases {mode}"]
+    assert_moved_alike(got, wanted, LARGE["float64"], TOLERANCE["float64"])
 
 
 @pytest.mark.slow

@@ -142,7 +142,6 @@ def _turn(config, basis, state, dtype):
         eigenbasis.turned(_read(moment), turn)
         for moment, turn in zip(basis.moments, old, strict=True)
     )
-    _assign(basis.turns, new)
     start = config.param_units
     stop = start + config.timescales
     pieces = [backend.read(piece) for piece in state]
@@ -151,6 +150,8 @@ def _turn(config, basis, state, dtype):
     )
     averages = eigenbasis.carried(basis.matrices(averages), old, new)
     averages = ops.reshape(averages, (config.timescales, -1))
+    # On PyTorch what was read changes with an assignment.
+    _assign(basis.turns, new)
     begin = 0
     for variable, piece in zip(state, pieces, strict=True):
         end = begin + piece.shape[-1]

@@ -2,7 +2,8 @@
 
 There is one packed slot [state_rows, n] for each piece of a tensor (see
 `chunks`), with attention also the offset phi - theta [n], the state of the two
-upper levels, and the bases of matrices (see `bases`). Slots and offsets may be kept in bfloat16 (see `rounding`).
+upper levels, and the bases of matrices (see `bases`). Slots and offsets may be
+kept in bfloat16 (see `rounding`).
 """
 
 import functools
