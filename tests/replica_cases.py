@@ -155,6 +155,16 @@ def test_two_replicas_step_as_one_device_with_their_sum(tmp_path, kwargs):
     assert int(one.optimizer.iterations.numpy()) == 5
 
 
+def test_eigenbases_turn_as_on_one_device(tmp_path):
+    path = weights_file(tmp_path, attention=False, eigenbasis=50.0)
+    one, two = both(path, replica_gradients(12))
+    same(one.all, two.all, 1e-9)
+    turned = [v for v in one.all if "basis_" in v.path]
+    assert len(turned) == 4
+    for variable in turned:
+        assert not np.allclose(variable, np.eye(variable.shape[0]), atol=1e-3)
+
+
 def test_one_replicas_bad_gradient_skips_the_step_of_all(tmp_path):
     two = Side(mirrored(), weights_file(tmp_path))
     bad = [(v, r) for v in (np.nan, np.inf) for r in (0, 1)]
