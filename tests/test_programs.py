@@ -136,6 +136,19 @@ def test_embeddings_benchmark_compares_with_adam():
 
 @pytest.mark.slow
 @pytest.mark.required
+def test_eigenbases_benchmark_compares_with_none():
+    printed, result = benchmark(
+        "eigenbases", "--seconds=0.1", "--only=512 x 128"
+    )
+    assert list(result) == ["512 x 128"]
+    assert result["512 x 128"]["ratio"] > 0
+    # Two matrices of 128 x 128 in float32.
+    assert result["512 x 128"]["bytes"] == 2 * 128**2 * 4 / (512 * 128)
+    assert "ratio of pairs" in printed
+
+
+@pytest.mark.slow
+@pytest.mark.required
 def test_trials_benchmark_tells_what_is_left_behind():
     printed, result = benchmark("trials", "--trials=5", "--only=MLP")
     for name in ("hrnn", "adam"):
@@ -157,7 +170,7 @@ def test_benchmark_names_its_suites():
     said = refused("training.benchmark", "upd")
     for suite in (
         "update", "problems", "meta", "compiling", "asynchronous", "estimate",
-        "telemetry",
+        "telemetry", "eigenbases",
     ):  # fmt: skip
         assert suite in said
     assert "Received: ['upd']" in said

@@ -6,6 +6,7 @@ names; the other suites need TensorFlow.
 cores: an update on one core and on all of them.
 problems: time to draw problems and to compute their gradients.
 estimate: the forecasts of `hrnn_opt.estimate` compared with measurements.
+eigenbases: what seeing gradients in their eigenbases costs.
 embeddings: time of a step of a large embedding, compared with Adam's.
 trials: first steps of many models in one process, and the memory they leave
 in use.
@@ -142,6 +143,12 @@ def _estimate() -> dict:
     return estimates.run(MODEL.value, SECONDS.value / 4, ONLY.value)
 
 
+def _eigenbases() -> dict:
+    from training.benchmark import eigenbases
+
+    return eigenbases.run(SECONDS.value, ONLY.value)
+
+
 def _embeddings() -> dict:
     from training.benchmark import embeddings
 
@@ -170,6 +177,7 @@ SUITES = {
     "compiling": _compiling,
     "asynchronous": _asynchronous,
     "estimate": _estimate,
+    "eigenbases": _eigenbases,
     "embeddings": _embeddings,
     "trials": _trials,
     "telemetry": _telemetry,

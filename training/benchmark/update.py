@@ -76,7 +76,7 @@ def variables_of(sizes):
     return [keras.Variable(np.zeros(size, "float32")) for size in sizes]
 
 
-def _times(updates, seconds: float) -> list[list[float]]:
+def step_times(updates, seconds: float) -> list[list[float]]:
     """Step times, measured in turn so that noise affects all alike."""
     times = [[] for _ in updates]
     end = time.perf_counter() + seconds * len(updates)
@@ -88,7 +88,7 @@ def _times(updates, seconds: float) -> list[list[float]]:
 
 def _medians(updates, seconds: float) -> list[float]:
     """Median step times."""
-    return [statistics.median(kept) for kept in _times(updates, seconds)]
+    return [statistics.median(kept) for kept in step_times(updates, seconds)]
 
 
 def run(params: int, seconds: float) -> dict:
@@ -162,7 +162,7 @@ def states(params: int, seconds: float) -> dict:
         update = Update(optimizer, variables_of([params]), MODES[0])
         update.seconds()
         updates.append(update)
-    times = _times(updates, seconds)
+    times = step_times(updates, seconds)
     rows, result = [], {}
     for (name, config, dtype), update, own in zip(
         cases, updates, times, strict=True
