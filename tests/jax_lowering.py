@@ -8,20 +8,30 @@ import keras
 import numpy as np
 from jax import export
 
-from hrnn_opt import HierarchicalRNN
+from hrnn_opt import HierarchicalRNN, RuleConfig
 
 SHAPES = (300, 500), (500,), ()
 
 
-def lowered(dtype: str, tolerance: float):
+BASES = {
+    "weights": None,
+    "config": RuleConfig(attention=False, eigenbasis=512.0),
+    "seed": 0,
+}
+
+
+def lowered(dtype: str, tolerance: float, **arguments_of):
     """The platforms of the module, whose results are compared.
 
     Args:
         dtype: that of the variables.
         tolerance: largest relative difference to the update as JAX runs it.
+        **arguments_of: further arguments of the optimizer.
     """
     variables = [keras.Variable(np.ones(s, dtype), dtype=dtype) for s in SHAPES]
-    optimizer = HierarchicalRNN(weight_decay=0.1, clipnorm=1.0, use_ema=True)
+    optimizer = HierarchicalRNN(
+        weight_decay=0.1, clipnorm=1.0, use_ema=True, **arguments_of
+    )
     optimizer.build(variables)
     values = [v.value for v in variables]
     assert {str(v.dtype) for v in values} == {dtype}
@@ -47,6 +57,7 @@ def main():
     # Both modules are the same computation, which rounding hides in float32.
     jax.config.update("jax_enable_x64", True)
     print(*lowered("float64", 1e-12))
+    print(*lowered("float64", 1e-12, **BASES))
 
 
 if __name__ == "__main__":
