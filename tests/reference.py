@@ -362,8 +362,13 @@ class ReferenceOptimizer:
             self.h_global = weights["h_global"].copy()
         if self.ema_momentum is not None:
             self.averages = [np.zeros_like(v) for v in self.theta]
-        limit = self.config.eigenbasis
-        self.bases = [Bases(v.shape, limit) for v in self.theta]
+        last = max(
+            (t for t, v in enumerate(self.theta) if v.ndim > 1), default=0
+        )
+        self.bases = [
+            Bases(v.shape, 0 if t == last else self.config.eigenbasis)
+            for t, v in enumerate(self.theta)
+        ]
         self.largest = np.zeros(len(sizes))
         self.steps = np.zeros(len(sizes))
         self.log_step = np.zeros(len(sizes))

@@ -16,6 +16,7 @@ from tests.reference_pair import (
     SHAPES,
     ReferencePair,
     draw_gradients,
+    new_variables,
     weights_file,
 )
 from tests.test_saving import (
@@ -121,8 +122,14 @@ def test_what_goes_in_comes_out(left, right):
     )
 
 
+def matrices():
+    """Variables, the last of which is that of an output layer."""
+    head = keras.Variable(np.ones((3, 2)), dtype="float64", name="head")
+    return [*new_variables(), head]
+
+
 def turning(steps=24, seed=2):
-    """Gradients whose bases turn: correlated, some of them missing."""
+    """Gradients of `matrices` whose bases turn; some are missing."""
     gradients = draw_gradients(steps, seed)
     mix = np.random.default_rng(seed).normal(size=(4, 4))
     for step in gradients:
@@ -133,7 +140,8 @@ def turning(steps=24, seed=2):
     gradients[12][FILTERS] *= 0
     gradients[4][KERNEL] = gradients[5][KERNEL] = None
     gradients[9][FILTERS] = None
-    return gradients
+    head = np.random.default_rng(seed).normal(size=(steps, 3, 2))
+    return [[*step, own] for step, own in zip(gradients, head, strict=True)]
 
 
 @pytest.mark.parametrize(
@@ -150,7 +158,13 @@ def turning(steps=24, seed=2):
 )
 def test_steps_are_those_of_the_reference(tmp_path, mode, config, arguments):
     path = weights_file(tmp_path, **BASES | config)
-    pair = ReferencePair(path, mode=mode, reference=arguments, **arguments)
+    pair = ReferencePair(
+        path,
+        mode=mode,
+        variables=matrices(),
+        reference=arguments,
+        **arguments,
+    )
     for given in turning():
         pair.step(given)
         pair.check(1e-7)
@@ -179,22 +193,20 @@ def test_without_bases_steps_are_others(tmp_path):
     thetas = []
     for limit in (0.0, 256.0):
         pair = ReferencePair(
-            weights_file(tmp_path, attention=False, eigenbasis=limit)
+            weights_file(tmp_path, attention=False, eigenbasis=limit),
+            variables=matrices(),
         )
         for given in gradients:
             pair.reference.apply(given)
         thetas.append(pair.reference.theta)
-    for t in SHAPES_WITH_BASES:
+    for t in (KERNEL, FILTERS):
         assert np.max(np.abs(thetas[0][t] - thetas[1][t])) > 1e-3
     # Tensors see each other through their means only.
     assert np.max(np.abs(thetas[0][BIAS] - thetas[1][BIAS])) < 0.2
 
 
-SHAPES_WITH_BASES = KERNEL, FILTERS
-
-
 def test_an_element_without_gradient_stays(tmp_path):
-    pair = ReferencePair(weights_file(tmp_path, **BASES))
+    pair = ReferencePair(weights_file(tmp_path, **BASES), variables=matrices())
     gradients = turning()
     for given in gradients:
         given[FILTERS] = given[KERNEL] = None
@@ -213,7 +225,10 @@ def test_a_tiny_rate_changes_no_basis(tmp_path):
     """As it changes no other state, see `rates`."""
     rate = keras.Variable(0.125)
     pair = ReferencePair(
-        weights_file(tmp_path, **BASES), lambda: rate.value, mode="graph"
+        weights_file(tmp_path, **BASES),
+        lambda: rate.value,
+        mode="graph",
+        variables=matrices(),
     )
     gradients = turning()
     pair.run(gradients[:9])
@@ -242,8 +257,13 @@ def test_steps_after_a_failure_are_those_of_the_reference(
     tmp_path, monkeypatch, mode
 ):
     monkeypatch.setattr(guard, "INTERVAL", 4)
-    pair = ReferencePair(weights_file(tmp_path, **BASES), mode=mode, guard=True)
-    gradients = draw_gradients(34)
+    pair = ReferencePair(
+        weights_file(tmp_path, **BASES),
+        mode=mode,
+        guard=True,
+        variables=matrices(),
+    )
+    gradients = turning(34)
     for k in range(8):
         pair.run(gradients[k : k + 1])
         pair.optimizer.watch(1.0)
@@ -297,12 +317,13 @@ def test_state_without_bases_is_refused(tmp_path):
         model.load_weights(tmp_path / "plain.weights.h5")
 
 
-def test_embeddings_have_none(tmp_path):
+def test_embeddings_and_the_last_matrix_have_none(tmp_path):
     model = keras.Sequential(
         [
             keras.layers.Input((2,), dtype="int32"),
             keras.layers.Embedding(30, 8),
             keras.layers.Flatten(),
+            keras.layers.Dense(5),
             keras.layers.Dense(4),
         ]
     )
