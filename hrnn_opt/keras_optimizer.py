@@ -41,7 +41,8 @@ class HierarchicalRNN(Attended, keras.optimizers.Optimizer):
 
     A step in which any gradient is NaN or infinite is skipped as a whole and
     counted in `skipped_steps`. An element whose gradient is zero keeps its
-    value and its state. In a large embedding on TensorFlow only the rows in the
+    value, and its state unless its matrix is seen in an eigenbasis (see
+    `RuleConfig.eigenbasis`). In a large embedding on TensorFlow only the rows in the
     minibatch are touched, also by weight decay (see `hrnn_opt.model.tables`).
 
     A schedule multiplies the step lengths that the rule finds. At a learning

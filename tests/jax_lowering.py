@@ -10,7 +10,7 @@ from jax import export
 
 from hrnn_opt import HierarchicalRNN, RuleConfig
 
-SHAPES = (300, 500), (500,), ()
+SHAPES = (300, 500), (500,), (), (500, 3)
 
 
 BASES = {

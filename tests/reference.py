@@ -246,6 +246,7 @@ class Bases:
                 best, self.cut = min(cut), cut
         self.present = 1 < best <= limit
         self.turns, self.moments = [None, None], [None, None]
+        self.since = 0
         if self.present:
             for side, d in enumerate(self.cut):
                 if d <= limit:
@@ -258,6 +259,7 @@ class Bases:
         norm = np.sqrt(np.sum(x**2))
         if norm == 0:
             return
+        self.since += 1
         for side, outer in enumerate((x @ x.T, x.T @ x)):
             if self.moments[side] is not None:
                 old = self.moments[side]
@@ -265,6 +267,7 @@ class Bases:
 
     def turn(self, g_bar):
         """New vectors, and the averages [S, n] with them."""
+        self.since = 0
         raw = [self.out(row) for row in g_bar]
         for side, moment in enumerate(self.moments):
             if moment is None:
@@ -573,14 +576,14 @@ class ReferenceOptimizer:
         self.holds_theta = False
 
     def _in_bases(self, grads, lr):
-        """The gradients as they are seen; new bases after every ten steps."""
+        """The gradients as they are seen; new bases after ten of one."""
         largest = max(lr, 0.9999 * self.largest_rate)
         frozen = lr < largest / 30
         own = [t for t in grads if self.bases[t].present]
         if not frozen:
             for t in own:
                 self.bases[t].observe(grads[t])
-            if (self.steps[list(grads)].max() + 1) % 10 == 0:
+            if any(self.bases[t].since >= 10 for t in own):
                 for t in own:
                     self.g_bar[t] = self.bases[t].turn(self.g_bar[t])
         return grads | {

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from hrnn_opt import HierarchicalRNN
 from hrnn_opt.model import guard
 from hrnn_opt.rule import eigenbasis
 from hrnn_opt.rule.eigenbasis import Sides
@@ -48,7 +49,8 @@ def random_basis(d, seed=0):
         ((3, 20), Sides(3, 20, True, False)),
         ((20, 3), Sides(20, 3, False, True)),
         ((20, 30), None),
-        # A kernel of a convolution, and those of an attention layer.
+        # A kernel of a convolution, and those of attention layers.
+        ((12, 3, 4), Sides(36, 4, False, True)),
         ((3, 3, 4, 10), Sides(36, 10, False, True)),
         ((8, 2, 4), Sides(8, 8, True, True)),
         ((2, 4, 8), Sides(8, 8, True, True)),
@@ -170,8 +172,9 @@ def test_steps_are_those_of_the_reference(tmp_path, mode, config, arguments):
         pair.check(1e-7)
         for t, basis in pair.optimizer._slots.bases.items():
             wanted = pair.reference.bases[t]
+            assert int(basis.since) == wanted.since
             for own, other in zip(
-                (*basis.moments, *basis.turns),
+                (*basis.moments, *basis.matrices_of()),
                 (*wanted.moments, *wanted.turns),
                 strict=True,
             ):
@@ -181,7 +184,7 @@ def test_steps_are_those_of_the_reference(tmp_path, mode, config, arguments):
     bases = pair.optimizer._slots.bases
     assert set(bases) == {KERNEL, FILTERS}
     for basis in bases.values():
-        turns = [q.numpy() for q in basis.turns if q is not None]
+        turns = [q.numpy() for q in basis.matrices_of() if q is not None]
         assert turns
         for q in turns:
             assert np.max(np.abs(q - np.eye(len(q)))) > 1e-2
@@ -275,11 +278,69 @@ def test_steps_after_a_failure_are_those_of_the_reference(
         pair.optimizer.watch(np.nan)
     pair.reference.roll_back(good, lengths)
     pair.check(1e-7)
+    before = everything_of(pair)
     for given in gradients[12:]:
         pair.step(given)
         pair.check(1e-7)
         pair.optimizer.watch(1.0)
     assert pair.optimizer.rollbacks == 1
+    for path, value in everything_of(pair).items():
+        assert np.max(np.abs(value - before[path])) > 1e-3
+
+
+def test_a_tensor_with_few_gradients_turns_too(tmp_path):
+    """After ten gradients of its own, whatever the others did meanwhile."""
+    pair = ReferencePair(weights_file(tmp_path, **BASES), variables=matrices())
+    for k, given in enumerate(turning(24)):
+        given[KERNEL] = given[KERNEL] if k % 2 else None
+        pair.step(given)
+    pair.check(1e-7)
+    basis = pair.optimizer._slots.bases[KERNEL]
+    assert np.max(np.abs(basis.turns[0])) > 1e-3
+
+
+def large_matrix(folder, value):
+    """An optimizer of two matrices, and gradients of one size."""
+    variables = [keras.Variable(np.zeros((64, d), "float32")) for d in (64, 3)]
+    optimizer = HierarchicalRNN(2.0**-5, weights_file(folder, **BASES))
+    optimizer.build(variables)
+    rng = np.random.default_rng(5)
+    signs = [np.sign(rng.normal(size=v.shape)) for v in variables]
+    signs[0][:] = 1
+    return (
+        optimizer,
+        variables,
+        [tf.constant(value * s, "float32") for s in signs],
+    )
+
+
+@pytest.mark.parametrize("value", [1e37, 2e38])
+def test_finite_gradients_stay_finite(tmp_path, value):
+    optimizer, variables, gradients = large_matrix(tmp_path, value)
+    for _ in range(22):
+        optimizer.apply(gradients, variables)
+    assert optimizer.skipped_steps == 0
+    for variable in variables:
+        assert np.isfinite(variable.numpy()).all()
+        assert np.any(variable.numpy())
+
+
+def test_all_variables_at_zero_are_a_new_start(tmp_path):
+    """As users forget an optimizer's past."""
+    optimizer, variables, gradients = large_matrix(tmp_path, 1.0)
+    for _ in range(12):
+        optimizer.apply(gradients, variables)
+    moved = [v.numpy() for v in variables]
+    for variable in optimizer.variables:
+        if variable is not optimizer.learning_rate:
+            variable.assign(np.zeros(variable.shape))
+    optimizer.learning_rate = 2.0**-5
+    for variable in variables:
+        variable.assign(np.zeros(variable.shape))
+    for _ in range(12):
+        optimizer.apply(gradients, variables)
+    for variable, wanted in zip(variables, moved, strict=True):
+        np.testing.assert_allclose(variable, wanted, 1e-5)
 
 
 def test_saved_and_continued_is_uninterrupted(tmp_path):
@@ -313,7 +374,7 @@ def test_state_without_bases_is_refused(tmp_path):
     plain.save_weights(tmp_path / "plain.weights.h5")
     model = new(weights_file(tmp_path, **BASES))
     fit(model)
-    with pytest.warns(UserWarning, match="has 19 entries, the file 16"):
+    with pytest.warns(UserWarning, match="has 20 entries, the file 16"):
         model.load_weights(tmp_path / "plain.weights.h5")
 
 
@@ -338,10 +399,10 @@ def test_a_model_learns(tmp_path, dtype):
     model = new(weights_file(tmp_path, **BASES), state_dtype=dtype)
     fit(model, epochs=4)
     for basis in model.optimizer._slots.bases.values():
-        for variable in basis.variables:
+        for variable in basis.variables[1:]:
             assert variable.dtype == "float32"
             assert np.isfinite(variable.numpy()).all()
-        for q in basis.turns:
+        for q in basis.matrices_of():
             if q is not None:
                 q = q.numpy()
                 np.testing.assert_allclose(q.T @ q, np.eye(len(q)), atol=1e-5)

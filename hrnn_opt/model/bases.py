@@ -5,31 +5,45 @@ gradients and a basis; see `rule.eigenbasis`. They are of the dtype of the
 computations, whatever that of the parameters' state.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-import numpy as np
 from keras import ops
 
 from hrnn_opt import backend
 from hrnn_opt.model import tables
 from hrnn_opt.rule import eigenbasis
 from hrnn_opt.rule.config import RuleConfig
-from hrnn_opt.rule.state import TensorState
-
-_STEPS = TensorState._fields.index("steps")
 
 
 class Basis(NamedTuple):
-    """Variables of one tensor; None on a side without a basis."""
+    """Variables of one tensor; None on a side without a basis.
+
+    All are 0 at first, as everything is after a user has set all of the
+    optimizer's variables to zero.
+    """
 
     sides: eigenbasis.Sides
+    since: Any  # number of gradients that were seen since the last turn
     moments: tuple  # L [m, m] and R [n, n]
-    turns: tuple  # P [m, m] and Q [n, n]
+    turns: tuple  # P - 1 [m, m] and Q - 1 [n, n]
 
     @property
     def variables(self) -> list:
         """All of them."""
-        return [v for v in (*self.moments, *self.turns) if v is not None]
+        own = self.since, *self.moments, *self.turns
+        return [v for v in own if v is not None]
+
+    def matrices_of(self):
+        """P and Q, None on a side without a basis."""
+        return tuple(
+            None if v is None else backend.read(v) + _one(v) for v in self.turns
+        )
+
+    def assign(self, turns):
+        """Sets P and Q."""
+        for variable, value in zip(self.turns, turns, strict=True):
+            if variable is not None:
+                variable.assign(value - _one(variable))
 
     def matrices(self, flat):
         """Arrays [..., m n] as [..., m, n]."""
@@ -49,7 +63,7 @@ def created(config: RuleConfig, variables, add) -> dict[int, Basis]:
     Args:
         config: the features in use.
         variables: variables of the model.
-        add: function of name, shape and value, which makes a variable.
+        add: function of name, shape and dtype, which makes a variable.
     """
     found = {}
     matrices = [t for t, v in enumerate(variables) if len(v.shape) > 1]
@@ -66,14 +80,13 @@ def created(config: RuleConfig, variables, add) -> dict[int, Basis]:
         )
         found[t] = Basis(
             sides,
+            add(f"since_{t}", (), dtype="int32"),
             tuple(
                 add(f"moments_{t}_{side}", (d, d)) if present else None
                 for side, present, d in lengths
             ),
             tuple(
-                add(f"basis_{t}_{side}", (d, d), lambda _, d=d: ops.eye(d))
-                if present
-                else None
+                add(f"basis_{t}_{side}", (d, d)) if present else None
                 for side, present, d in lengths
             ),
         )
@@ -82,6 +95,8 @@ def created(config: RuleConfig, variables, add) -> dict[int, Basis]:
 
 def enter(config: RuleConfig, slots, targets, grads, still) -> list:
     """The gradients as the rule sees them; updates moments and bases.
+
+    Where one tensor is due, all that have a gradient get new bases.
 
     Args:
         config: the features in use.
@@ -104,14 +119,15 @@ def enter(config: RuleConfig, slots, targets, grads, still) -> list:
 
     def observe():
         for k, basis, _ in own:
-            new = eigenbasis.moments(
-                basis.matrices(grads[k]), *map(_read, basis.moments)
-            )
-            _assign(basis.moments, new)
-        steps = backend.read(slots.tensors)[_STEPS]
-        numbers = np.asarray([t.number for t in targets], "int32")
-        made = ops.max(backend.columns(steps, numbers)) + 1
-        due = ops.equal(ops.mod(made, float(eigenbasis.PERIOD)), 0)
+            x = basis.matrices(grads[k])
+            new = eigenbasis.moments(x, *map(_read, basis.moments))
+            for variable, value in zip(basis.moments, new, strict=True):
+                if variable is not None:
+                    variable.assign(value)
+            there = ops.any(ops.not_equal(x, 0))
+            basis.since.assign(basis.since + ops.cast(there, "int32"))
+        since = ops.stack([backend.read(basis.since) for _, basis, _ in own])
+        due = ops.max(since) >= eigenbasis.PERIOD
         backend.run_if(due, turn, changing)
 
     def turn():
@@ -121,8 +137,8 @@ def enter(config: RuleConfig, slots, targets, grads, still) -> list:
     backend.run_if(ops.logical_not(still), observe, changing)
     seen = list(grads)
     for k, basis, _ in own:
-        x = basis.matrices(grads[k])
-        x = eigenbasis.into(x, *map(_read, basis.turns))
+        x = eigenbasis.in_range(basis.matrices(grads[k]))
+        x = eigenbasis.into(x, *basis.matrices_of())
         seen[k] = ops.reshape(x, (-1,))
     return seen
 
@@ -135,14 +151,14 @@ def leave(basis: Basis, steps, gradient):
         steps: steps [m n] in it.
         gradient: gradient [m n] in the model's coordinates.
     """
-    x = eigenbasis.out_of(basis.matrices(steps), *map(_read, basis.turns))
+    x = eigenbasis.out_of(basis.matrices(steps), *basis.matrices_of())
     x = ops.reshape(x, (-1,))
     return ops.where(ops.equal(gradient, 0), ops.zeros_like(x), x)
 
 
 def _turn(config, basis, state, dtype):
     """New bases of one tensor; the averages of its gradients follow."""
-    old = tuple(map(_read, basis.turns))
+    old = basis.matrices_of()
     new = tuple(
         eigenbasis.turned(_read(moment), turn)
         for moment, turn in zip(basis.moments, old, strict=True)
@@ -155,8 +171,8 @@ def _turn(config, basis, state, dtype):
     )
     averages = eigenbasis.carried(basis.matrices(averages), old, new)
     averages = ops.reshape(averages, (config.timescales, -1))
-    # On PyTorch what was read changes with an assignment.
-    _assign(basis.turns, new)
+    basis.assign(new)
+    basis.since.assign(ops.zeros_like(basis.since))
     begin = 0
     for variable, piece in zip(state, pieces, strict=True):
         end = begin + piece.shape[-1]
@@ -171,7 +187,5 @@ def _read(variable):
     return None if variable is None else backend.read(variable)
 
 
-def _assign(variables, values):
-    for variable, value in zip(variables, values, strict=True):
-        if variable is not None:
-            variable.assign(value)
+def _one(variable):
+    return ops.eye(variable.shape[0], dtype=variable.dtype)

@@ -65,7 +65,8 @@ class RuleConfig:
             paper.
         eigenbasis: in a Keras model, the gradient of a matrix is seen in its
             eigenbasis (`eigenbasis`) on every side that is at most this long; 0
-            leaves all as they are. Only without attention. Not in the paper.
+            leaves all as they are. What elements are (lazy, negligible, rare)
+            is then decided there. Only without attention. Not in the paper.
         length_unit: step lengths, of Eqs. 5-8, are multiples of this share of
             the learning rate. Whatever an RNN learned to begin with, with the
             right unit the first step is as long as the learning rate says

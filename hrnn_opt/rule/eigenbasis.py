@@ -19,20 +19,22 @@ number, whose direction turns little.
 import math
 from typing import NamedTuple
 
+import keras
+import numpy as np
 from keras import ops
 
 from hrnn_opt.rule.numerics import safe_divide, safe_sqrt
 
 DECAY = 0.95
-"""Decay of the second moments in each step. With 0.995 half of what the bases
-are worth is lost."""
+"""Decay of the second moments in each step; 0.98 is worse, 0.9 as good."""
 
 PERIOD = 10
-"""Steps between two new bases."""
+"""Steps with a gradient after which a tensor gets new bases."""
 
 RIDGE = 1e-6
-"""Share of the mean eigenvalue that is added to all: a direction in which there
-is no gradient stays where it is."""
+"""Share of the mean eigenvalue that is added to all: directions in which there
+is no gradient stay where they are, except for what rounding does (in float32
+they turn among themselves, where nothing moves)."""
 
 
 class Sides(NamedTuple):
@@ -47,8 +49,8 @@ class Sides(NamedTuple):
 def sides(shape, limit: float) -> Sides | None:
     """How a tensor of some shape is a matrix.
 
-    The axes are cut in two where the smaller side is largest: a kernel
-    [3, 3, 64, 128] is a matrix of 576 rows and 128 columns.
+    The axes are cut in two where the smaller side is largest, but not above the
+    limit: a kernel [3, 3, 64, 128] is a matrix of 576 rows and 128 columns.
 
     Args:
         shape: shape of the tensor.
@@ -62,11 +64,10 @@ def sides(shape, limit: float) -> Sides | None:
         (math.prod(shape[:k]), math.prod(shape[k:]))
         for k in range(1, len(shape))
     ]
+    cuts = [cut for cut in cuts if 2 <= min(cut) <= limit]
     if not cuts:
         return None
     m, n = max(cuts, key=min)
-    if min(m, n) < 2 or min(m, n) > limit:
-        return None
     return Sides(m, n, m <= limit, n <= limit)
 
 
@@ -103,7 +104,7 @@ def turned(moment, basis):
 
     Args:
         moment: M [d, d].
-        basis: B [d, d].
+        basis: B [d, d]; None is returned as it is.
     """
     if basis is None:
         return None
@@ -112,6 +113,14 @@ def turned(moment, basis):
     q, _ = ops.qr(moment @ basis + ridge * basis)
     same = ops.sum(q * basis, axis=0, keepdims=True) >= 0
     return ops.where(same, q, -q)
+
+
+def in_range(x):
+    """A gradient [m, n], shortened if its products could overflow."""
+    size = ops.max(ops.abs(x))
+    largest = np.finfo(keras.backend.standardize_dtype(x.dtype)).max
+    limit = largest / math.prod(x.shape)
+    return ops.where(size > limit, x * safe_divide(limit, size), x)
 
 
 def into(x, left, right):

@@ -1,6 +1,7 @@
 """Cost of eigenbases: an update of matrices with them and without."""
 
 import dataclasses
+import math
 import statistics
 
 from training.benchmark.update import Update, step_times, variables_of
@@ -10,6 +11,9 @@ from training.rules.hierarchical import Hierarchical
 
 LIMIT = 256.0
 """The longest side that has a basis."""
+
+LAST = (2, 2)
+"""The last matrix of a model has no basis: all others then do."""
 
 MATRICES = {
     "64 x 64": [(64, 64)] * 16,
@@ -41,13 +45,13 @@ def run(seconds: float, only: str | None = None) -> dict:
                     ),
                     vector,
                 ),
-                variables_of(shapes),
+                variables_of([*shapes, LAST]),
                 "graph",
             )
             for limit in (0.0, LIMIT)
         ]
         first = [update.first()[0] for update in updates]
-        size = sum(v.shape.num_elements() for v in updates[0].variables)
+        size = sum(map(math.prod, shapes))
         without, own = step_times(updates, seconds)
         ratio = statistics.median(
             b / a for a, b in zip(without, own, strict=True)
@@ -89,7 +93,7 @@ def run(seconds: float, only: str | None = None) -> dict:
 def _bytes(update) -> int:
     """Bytes of moments and bases."""
     return sum(
-        4 * v.shape.num_elements()
+        4 * math.prod(v.shape)
         for basis in update.optimizer._slots.bases.values()
-        for v in basis.variables
+        for v in basis.variables[1:]
     )
