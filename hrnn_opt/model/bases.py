@@ -172,7 +172,7 @@ def _turn(config, basis, state, dtype):
     averages = eigenbasis.carried(basis.matrices(averages), old, new)
     averages = ops.reshape(averages, (config.timescales, -1))
     basis.assign(new)
-    basis.since.assign(ops.zeros_like(basis.since))
+    basis.since.assign(ops.zeros((), "int32"))
     begin = 0
     for variable, piece in zip(state, pieces, strict=True):
         end = begin + piece.shape[-1]
