@@ -42,8 +42,9 @@ class HierarchicalRNN(Attended, keras.optimizers.Optimizer):
     A step in which any gradient is NaN or infinite is skipped as a whole and
     counted in `skipped_steps`. An element whose gradient is zero keeps its
     value, and its state unless its matrix is seen in an eigenbasis (see
-    `RuleConfig.eigenbasis`). In a large embedding on TensorFlow only the rows in the
-    minibatch are touched, also by weight decay (see `hrnn_opt.model.tables`).
+    `RuleConfig.eigenbasis`). In a large embedding on TensorFlow only the rows
+    in the minibatch are touched, also by weight decay (see
+    `hrnn_opt.model.tables`).
 
     A schedule multiplies the step lengths that the rule finds. At a learning
     rate of 0 neither parameters nor state change, and a later positive rate
