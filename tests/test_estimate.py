@@ -11,6 +11,7 @@ from hrnn_opt import HierarchicalRNN, RuleConfig
 from hrnn_opt.cost import calibration, footprint
 from hrnn_opt.model import chunks
 from hrnn_opt.rule.config import WITHOUT_TENSOR_RNN
+from hrnn_opt.rule.eigenbasis import Sides
 from tests import programs
 from training.benchmark import estimates
 from training.benchmark.estimates import Measured, small_mlp
@@ -45,6 +46,10 @@ def compiled(**arguments):
             "weights": None,
             "config": RuleConfig(attention=False, **WITHOUT_TENSOR_RNN),
         },
+        {
+            "weights": None,
+            "config": RuleConfig(attention=False, eigenbasis=8.0),
+        },
     ],
     ids=str,
 )
@@ -58,6 +63,27 @@ def test_state_is_counted_exactly(arguments):
     adam = keras.optimizers.Adam()
     adam.build(model.trainable_variables)
     assert told.adam_slot_bytes == state_bytes(adam) - 12
+
+
+def test_eigenbases_cost_time_and_temporaries():
+    """Those of the first kernel, 6 x 5; the last one has none."""
+    plain, with_bases = (
+        hrnn_opt.estimate(
+            compiled(
+                weights=None,
+                config=RuleConfig(attention=False, eigenbasis=limit),
+            ),
+            seconds=0.01,
+        )
+        for limit in (0.0, 8.0)
+    )
+    more = with_bases.temporary_bytes - plain.temporary_bytes
+    assert more == 4 * (30 + 8 * 30 + 4 * 36)
+    assert footprint.basis_bytes([], 4) == 0
+    assert calibration.basis_seconds([], "float32", 0.01) == 0
+    for side in (Sides(60, 40, True, True), Sides(60, 40, False, True)):
+        once = calibration.basis_seconds([side], "float32", 0.05)
+        assert once > 0
 
 
 def test_nothing_of_the_model_changes():

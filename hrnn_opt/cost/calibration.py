@@ -7,6 +7,7 @@ whole.
 
 import statistics
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -16,6 +17,7 @@ from keras import ops
 
 from hrnn_opt import backend
 from hrnn_opt.model import chunks
+from hrnn_opt.rule import eigenbasis
 
 MORE = 4
 """Pieces by which the larger part exceeds the smaller one."""
@@ -128,6 +130,63 @@ def medians(calls: Sequence[Callable], seconds: float) -> list[float]:
             call()
             kept.append(time.perf_counter() - start)
     return [statistics.median(kept) for kept in times]
+
+
+def basis_seconds(sides: Sequence, dtype: str, seconds: float) -> float:
+    """How much longer an update takes because matrices have eigenbases.
+
+    Args:
+        sides: `eigenbasis.Sides` of each matrix that has one.
+        dtype: dtype of the parameters.
+        seconds: approximate measuring time.
+    """
+    kinds = Counter(sides)
+    calls = [call for kind in kinds for call in _basis_calls(kind, dtype)]
+    if not calls:
+        return 0.0
+    times = medians(calls, seconds / len(calls))
+    steps, turns = times[::2], times[1::2]
+    return sum(
+        count * (step + turn / eigenbasis.PERIOD)
+        for count, step, turn in zip(kinds.values(), steps, turns, strict=True)
+    )
+
+
+def _basis_calls(sides, dtype):
+    """What a matrix with a basis adds to a step, and what its turn adds."""
+    rng = np.random.default_rng(0)
+
+    def array(*shape):
+        return ops.cast(rng.normal(size=shape), dtype)
+
+    x = array(sides.rows, sides.columns)
+    own = (
+        array(sides.rows, sides.rows) if sides.left else None,
+        array(sides.columns, sides.columns) if sides.right else None,
+    )
+
+    def step():
+        seen = eigenbasis.into(eigenbasis.in_range(x), *own)
+        moved = eigenbasis.out_of(seen, *own)
+        return *eigenbasis.moments(x, *own), moved
+
+    def turn():
+        new = tuple(eigenbasis.turned(moment, moment) for moment in own)
+        return *new, eigenbasis.carried(x, own, new)
+
+    return [_waiting(step), _waiting(turn)]
+
+
+def _waiting(function) -> Callable:
+    """A traced function of nothing, which waits for its results."""
+    run = backend.trace_function(function)
+
+    def call():
+        for value in run():
+            if value is not None:
+                ops.convert_to_numpy(value[:1])
+
+    return call
 
 
 def _step(optimizer, sizes, dtype, jit_compile) -> Callable:

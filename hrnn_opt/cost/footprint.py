@@ -95,6 +95,29 @@ def temporary_bytes(
     )
 
 
+def basis_bytes(sides, itemsize: int) -> int:
+    """Bytes that eigenbases add to the temporaries of an update.
+
+    The gradients of all matrices with a basis exist in it, too, during a step;
+    a turn works on four copies of the largest side and, of the largest matrix,
+    on averages at all timescales, which are counted as eight copies.
+
+    Args:
+        sides: `eigenbasis.Sides` of each matrix that has a basis.
+        itemsize: bytes of a number in computations.
+    """
+    if not sides:
+        return 0
+    sizes = [s.rows * s.columns for s in sides]
+    squares = [
+        d * d
+        for s in sides
+        for d, present in ((s.rows, s.left), (s.columns, s.right))
+        if present
+    ]
+    return itemsize * (sum(sizes) + 8 * max(sizes) + 4 * max(squares))
+
+
 def held_bytes(peak: float, tensors: int) -> int:
     """An upper bound on what the process holds besides state and temporaries.
 

@@ -9,6 +9,7 @@ from hrnn_opt import backend
 from hrnn_opt.cost import calibration, footprint
 from hrnn_opt.find_optimizers import learned_optimizers
 from hrnn_opt.keras_optimizer import HierarchicalRNN
+from hrnn_opt.model import bases
 from hrnn_opt.model.slots import float_type
 
 
@@ -134,6 +135,8 @@ def estimate(
         jit_compile,
         seconds,
     )
+    sides = list(bases.sides_of(optimizer.config, variables).values())
+    update += calibration.basis_seconds(sides, dtype, seconds)
     gradient = None
     if batch is not None:
         gradient = calibration.gradient_seconds(
@@ -168,7 +171,8 @@ def estimate(
                 if optimizer.state_dtype == "float32"
                 else optimizer.state_dtype
             ),
-        ),
+        )
+        + footprint.basis_bytes(sides, footprint.item_bytes(dtype)),
         adam_slot_bytes=2 * sum(map(footprint.variable_bytes, variables)),
         update_seconds=update,
         adam_update_seconds=adam,

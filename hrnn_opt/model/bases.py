@@ -52,8 +52,8 @@ class Basis(NamedTuple):
         )
 
 
-def created(config: RuleConfig, variables, add) -> dict[int, Basis]:
-    """The bases of a model's tensors, by number.
+def sides_of(config: RuleConfig, variables) -> dict[int, eigenbasis.Sides]:
+    """How those of a model's tensors that have bases are matrices, by number.
 
     An embedding has none: its rows live in their own time. Nor has the last
     matrix, in most models the kernel of the output layer, whose columns stand
@@ -63,17 +63,28 @@ def created(config: RuleConfig, variables, add) -> dict[int, Basis]:
     Args:
         config: the features in use.
         variables: variables of the model.
+    """
+    if not config.eigenbasis:
+        return {}
+    matrices = [t for t, v in enumerate(variables) if len(v.shape) > 1]
+    found = {
+        t: eigenbasis.sides(tuple(variables[t].shape), config.eigenbasis)
+        for t in matrices[:-1]
+        if not tables.is_embedding(variables[t])
+    }
+    return {t: sides for t, sides in found.items() if sides is not None}
+
+
+def created(config: RuleConfig, variables, add) -> dict[int, Basis]:
+    """The bases of a model's tensors, by number.
+
+    Args:
+        config: the features in use.
+        variables: variables of the model.
         add: function of name, shape and dtype, which makes a variable.
     """
     found = {}
-    matrices = [t for t, v in enumerate(variables) if len(v.shape) > 1]
-    for t in matrices[:-1] if config.eigenbasis else ():
-        variable = variables[t]
-        if tables.is_embedding(variable):
-            continue
-        sides = eigenbasis.sides(tuple(variable.shape), config.eigenbasis)
-        if sides is None:
-            continue
+    for t, sides in sides_of(config, variables).items():
         lengths = (
             ("left", sides.left, sides.rows),
             ("right", sides.right, sides.columns),
