@@ -5,10 +5,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from hrnn_opt import HierarchicalRNN
+from hrnn_opt import HierarchicalRNN, RuleConfig
 from hrnn_opt.model import guard
-from hrnn_opt.rule import eigenbasis
+from hrnn_opt.rule import eigenbasis, meta_parameters, products
+from hrnn_opt.rule import step as rule
 from hrnn_opt.rule.eigenbasis import Sides
+from hrnn_opt.rule.segments import Segments
+from hrnn_opt.rule.state import initial_state
 from tests.reference_pair import (
     BIAS,
     FILTERS,
@@ -406,3 +409,39 @@ def test_a_model_learns(tmp_path, dtype):
             if q is not None:
                 q = q.numpy()
                 np.testing.assert_allclose(q.T @ q, np.eye(len(q)), atol=1e-5)
+
+
+def test_instances_side_by_side_are_each_alone():
+    """Also where one of them is skipped, so that they turn at other steps."""
+    config = RuleConfig(attention=False, eigenbasis=50.0)
+    shapes = (4, 3), (3,), (3, 2)
+    sizes = [int(np.prod(shape)) for shape in shapes]
+    segments = Segments(sizes, shapes=shapes)
+    vector = meta_parameters.initial_vector(config, 0).astype("float64")
+    vector += np.random.default_rng(0).normal(0, 0.2, vector.shape)
+    meta = products.from_vector(config, tf.constant(vector))
+    rng = np.random.default_rng(1)
+    start = rng.normal(size=(sum(sizes), 3))
+    gradients = rng.normal(size=(24, sum(sizes), 3))
+    gradients[4, 5, 1] = np.nan
+
+    def run(own, instances):
+        theta = tf.constant(start[:, own])
+        state = initial_state(config, meta, segments, instances)
+        lr = tf.constant(0.125, "float64")
+        for g in gradients[:, :, own]:
+            theta, _, state = rule.step(
+                config, meta, segments, state, theta, theta, tf.constant(g), lr
+            )
+        return theta, state
+
+    together, state = run(slice(None), (3,))
+    assert list(state.skipped) == [0, 1, 0]
+    basis = state.bases[0]
+    assert list(basis.since) == [4, 3, 4]
+    for k in range(3):
+        alone, own = run(k, ())
+        np.testing.assert_allclose(together[:, k], alone, 1e-9)
+        for one, other in zip(basis.turns, own.bases[0].turns, strict=True):
+            np.testing.assert_allclose(one[k], other, 1e-9, 1e-12)
+    assert state.bases[1:] == (None, None)

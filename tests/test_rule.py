@@ -68,6 +68,8 @@ ABLATIONS = {
     },
     "wide": {"wide_inputs": 1.5},
     "wide, no length": {"wide_inputs": 1.5, **WITHOUT_LENGTH},
+    "eigenbases": {"attention": False, "eigenbasis": 3.0},
+    "eigenbases, short sides": {"attention": False, "eigenbasis": 2.0},
     "unit": {"length_unit": 0.3},
     "unit, no length": {
         "length_unit": 0.3,
@@ -198,6 +200,7 @@ def compare(
             int(np.prod(theta.shape[:-1])) if theta.ndim > 1 else 1
             for theta in thetas
         ],
+        shapes,
     )
     meta = products.from_vector(config, tf.constant(vector))
     start = flatten(thetas)

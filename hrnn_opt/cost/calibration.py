@@ -16,8 +16,7 @@ import numpy as np
 from keras import ops
 
 from hrnn_opt import backend
-from hrnn_opt.model import chunks
-from hrnn_opt.rule import eigenbasis
+from hrnn_opt.model import bases, chunks
 
 MORE = 4
 """Pieces by which the larger part exceeds the smaller one."""
@@ -141,40 +140,19 @@ def basis_seconds(sides: Sequence, dtype: str, seconds: float) -> float:
         seconds: approximate measuring time.
     """
     kinds = Counter(sides)
-    calls = [call for kind in kinds for call in _basis_calls(kind, dtype)]
+    calls = [
+        _waiting(function)
+        for kind in kinds
+        for function in bases.additional(kind, dtype)
+    ]
     if not calls:
         return 0.0
     times = medians(calls, seconds / len(calls))
     steps, turns = times[::2], times[1::2]
     return sum(
-        count * (step + turn / eigenbasis.PERIOD)
+        count * (step + turn / bases.PERIOD)
         for count, step, turn in zip(kinds.values(), steps, turns, strict=True)
     )
-
-
-def _basis_calls(sides, dtype):
-    """What a matrix with a basis adds to a step, and what its turn adds."""
-    rng = np.random.default_rng(0)
-
-    def array(*shape):
-        return ops.cast(rng.normal(size=shape), dtype)
-
-    x = array(sides.rows, sides.columns)
-    own = (
-        array(sides.rows, sides.rows) if sides.left else None,
-        array(sides.columns, sides.columns) if sides.right else None,
-    )
-
-    def step():
-        seen = eigenbasis.into(eigenbasis.in_range(x), *own)
-        moved = eigenbasis.out_of(seen, *own)
-        return *eigenbasis.moments(x, *own), moved
-
-    def turn():
-        new = tuple(eigenbasis.turned(moment, moment) for moment in own)
-        return *new, eigenbasis.carried(x, own, new)
-
-    return [_waiting(step), _waiting(turn)]
 
 
 def _waiting(function) -> Callable:

@@ -7,12 +7,15 @@ computations, whatever that of the parameters' state.
 
 from typing import Any, NamedTuple
 
+import numpy as np
 from keras import ops
 
 from hrnn_opt import backend
 from hrnn_opt.model import tables
 from hrnn_opt.rule import eigenbasis
 from hrnn_opt.rule.config import RuleConfig
+
+PERIOD = eigenbasis.PERIOD
 
 
 class Basis(NamedTuple):
@@ -165,6 +168,39 @@ def leave(basis: Basis, steps, gradient):
     x = eigenbasis.out_of(basis.matrices(steps), *basis.matrices_of())
     x = ops.reshape(x, (-1,))
     return ops.where(ops.equal(gradient, 0), ops.zeros_like(x), x)
+
+
+def additional(sides, dtype: str) -> tuple:
+    """What a matrix with a basis adds to a step, and what its turn adds.
+
+    Args:
+        sides: `eigenbasis.Sides` of the matrix.
+        dtype: dtype of the computations.
+
+    Returns:
+        Two functions of nothing that compute as much, on random numbers.
+    """
+    rng = np.random.default_rng(0)
+
+    def array(*shape):
+        return ops.cast(rng.normal(size=shape), dtype)
+
+    x = array(sides.rows, sides.columns)
+    own = (
+        array(sides.rows, sides.rows) if sides.left else None,
+        array(sides.columns, sides.columns) if sides.right else None,
+    )
+
+    def step():
+        seen = eigenbasis.into(eigenbasis.in_range(x), *own)
+        moved = eigenbasis.out_of(seen, *own)
+        return *eigenbasis.moments(x, *own), moved
+
+    def turn():
+        new = tuple(eigenbasis.turned(moment, moment) for moment in own)
+        return *new, eigenbasis.carried(x, own, new)
+
+    return step, turn
 
 
 def _turn(config, basis, state, dtype):

@@ -78,21 +78,22 @@ def moments(x, left, right):
     alike, whatever the scale of the loss. Without a gradient both stay.
 
     Args:
-        x: gradient [m, n], in the model's coordinates.
-        left: L [m, m], or None.
-        right: R [n, n], or None.
+        x: gradients [..., m, n], in the model's coordinates.
+        left: L [..., m, m], or None.
+        right: R [..., n, n], or None.
     """
-    size = ops.max(ops.abs(x))
+    size = _largest(x)
     x = safe_divide(x, size)
-    x = safe_divide(x, safe_sqrt(ops.sum(x * x)))
+    norm = safe_sqrt(ops.sum(x * x, axis=(-2, -1), keepdims=True))
+    x = safe_divide(x, norm)
     keep = ops.where(size > 0, DECAY * ops.ones_like(size), 1.0)
 
     def new(old, product):
         return None if old is None else keep * old + (1 - DECAY) * product()
 
     return (
-        new(left, lambda: x @ ops.transpose(x)),
-        new(right, lambda: ops.transpose(x) @ x),
+        new(left, lambda: x @ _transposed(x)),
+        new(right, lambda: _transposed(x) @ x),
     )
 
 
@@ -103,30 +104,31 @@ def turned(moment, basis):
     had. Repeated, it tends to the eigenvectors of M.
 
     Args:
-        moment: M [d, d].
-        basis: B [d, d]; None is returned as it is.
+        moment: M [..., d, d].
+        basis: B [..., d, d]; None is returned as it is.
     """
     if basis is None:
         return None
-    d = basis.shape[0]
-    ridge = RIDGE / d * ops.trace(moment)
-    q, _ = ops.qr(moment @ basis + ridge * basis)
-    same = ops.sum(q * basis, axis=0, keepdims=True) >= 0
+    d = basis.shape[-1]
+    one = ops.eye(d, dtype=moment.dtype)
+    trace = ops.sum(moment * one, axis=(-2, -1), keepdims=True)
+    q, _ = ops.qr(moment @ basis + RIDGE / d * trace * basis)
+    same = ops.sum(q * basis, axis=-2, keepdims=True) >= 0
     return ops.where(same, q, -q)
 
 
 def in_range(x):
-    """A gradient [m, n], shortened if its products could overflow."""
-    size = ops.max(ops.abs(x))
+    """Gradients [..., m, n], shortened if their products could overflow."""
+    size = _largest(x)
     largest = np.finfo(keras.backend.standardize_dtype(x.dtype)).max
-    limit = largest / math.prod(x.shape)
+    limit = largest / math.prod(x.shape[-2:])
     return ops.where(size > limit, x * safe_divide(limit, size), x)
 
 
 def into(x, left, right):
     """P^T x Q for matrices x [..., m, n]; None leaves a side as it is."""
     if left is not None:
-        x = ops.transpose(left) @ x
+        x = _transposed(left) @ x
     return x if right is None else x @ right
 
 
@@ -134,7 +136,7 @@ def out_of(x, left, right):
     """P x Q^T, the inverse of `into`."""
     if left is not None:
         x = left @ x
-    return x if right is None else x @ ops.transpose(right)
+    return x if right is None else x @ _transposed(right)
 
 
 def carried(x, old, new):
@@ -146,3 +148,12 @@ def carried(x, old, new):
         new: P and Q after.
     """
     return into(out_of(x, *old), *new)
+
+
+def _largest(x):
+    """The largest magnitude of each matrix, [..., 1, 1]."""
+    return ops.max(ops.abs(x), axis=(-2, -1), keepdims=True)
+
+
+def _transposed(x):
+    return ops.swapaxes(x, -2, -1)

@@ -10,7 +10,7 @@ import math
 import numpy as np
 from keras import ops
 
-from hrnn_opt.rule import step_length
+from hrnn_opt.rule import eigenbasis, step_length
 
 NARROW = 64
 """Rows of several tensors that would be narrower are single parameters: a
@@ -29,11 +29,14 @@ class Segments:
             default, 1, is right for the problems of meta-training, none of
             which has a wide tensor.
 
+        shapes: shape of each tensor, for `eigenbasis`; None if no tensor is to
+            be seen as a matrix.
+
     Raises:
         ValueError: no tensors, or an empty one.
     """
 
-    def __init__(self, sizes, inputs=None):
+    def __init__(self, sizes, inputs=None, shapes=None):
         self.sizes = tuple(int(n) for n in sizes)
         if not self.sizes or min(self.sizes) < 1:
             raise ValueError(
@@ -41,6 +44,7 @@ class Segments:
                 f"least one parameter. Received: sizes={self.sizes}"
             )
         self.inputs = tuple(inputs or (1,) * len(self.sizes))
+        self.shapes = None if shapes is None else tuple(map(tuple, shapes))
         self.width = functools.reduce(math.gcd, self.sizes)
         if len(self.sizes) > 1 and self.width < NARROW:
             self.width = 1
@@ -58,7 +62,7 @@ class Segments:
         return hash(self._key())
 
     def _key(self):
-        return self.sizes, self.inputs
+        return self.sizes, self.inputs, self.shapes
 
     @property
     def total_size(self) -> int:
@@ -72,6 +76,21 @@ class Segments:
     def from_rows(self, x):
         """[1, R, width, ...] to [N, ...]: the inverse of `to_rows`."""
         return ops.reshape(x, (self.total_size, *x.shape[3:]))
+
+    def sides(self, limit: float) -> list:
+        """`eigenbasis.Sides` of each tensor, or None; the last matrix has none
+        (see `hrnn_opt.model.bases`)."""
+        if not limit or self.shapes is None:
+            return [None] * len(self.sizes)
+        matrices = [t for t, s in enumerate(self.shapes) if len(s) > 1]
+        return [
+            eigenbasis.sides(shape, limit) if t in matrices[:-1] else None
+            for t, shape in enumerate(self.shapes)
+        ]
+
+    def split(self, x) -> list:
+        """[F, N, ...] to one array [F, n, ...] for each tensor."""
+        return list(ops.split(x, np.cumsum(self.sizes)[:-1].tolist(), axis=1))
 
     def total(self, x):
         """Sums over each tensor: [F, R, width, ...] to [F, T, ...]."""

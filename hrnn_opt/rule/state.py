@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from keras import ops
 
+from hrnn_opt.rule import coordinates
 from hrnn_opt.rule.config import RuleConfig
 from hrnn_opt.rule.hierarchy import SharedState
 from hrnn_opt.rule.products import Products
@@ -41,6 +42,7 @@ class RuleState(NamedTuple):
     shared: SharedState
     tensors: TensorState
     skipped: Any  # [...] number of steps skipped for a non-finite gradient
+    bases: Any = None  # of each tensor, see `coordinates`; None without
 
 
 def initial_param_state(config: RuleConfig, meta: Products, shape):
@@ -90,4 +92,5 @@ def initial_state(
         initial_shared_state(meta, instances, tensors),
         TensorState(*(zeros for _ in TensorState._fields)),
         ops.zeros(instances, "int32"),
+        coordinates.initial(config, segments, instances, zeros.dtype),
     )

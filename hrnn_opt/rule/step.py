@@ -15,7 +15,14 @@ instances). One problem has no axis of instances.
 
 from keras import ops
 
-from hrnn_opt.rule import elements, features, hierarchy, levels, step_length
+from hrnn_opt.rule import (
+    coordinates,
+    elements,
+    features,
+    hierarchy,
+    levels,
+    step_length,
+)
 from hrnn_opt.rule.config import RuleConfig
 from hrnn_opt.rule.numerics import select
 from hrnn_opt.rule.products import Products
@@ -60,10 +67,17 @@ def step(
     Returns:
         The new theta, phi and state.
     """
-    g = segments.to_rows(g)
-    finite = ops.all(ops.isfinite(g), axis=(0, 1, 2))
+    finite = ops.all(ops.isfinite(g), axis=0)
     g = ops.where(finite, g, ops.zeros_like(g))
-    tensors = state.tensors
+    tensors, before, bases, raw = state.tensors, state.param, state.bases, g
+    if bases is not None:
+        shape = before.g_bar.shape
+        averages = ops.reshape(before.g_bar, (shape[0], *g.shape))
+        bases, g, averages = coordinates.enter(
+            config, segments, bases, g, averages
+        )
+        before = before._replace(g_bar=ops.reshape(averages, shape))
+    g = segments.to_rows(g)
     present = ops.not_equal(g, 0)
     if config.negligible:
         mean = segments.divide_by_sizes(segments.total(ops.abs(g)))
@@ -80,7 +94,7 @@ def step(
     param, sensed = elements.sense(
         config,
         meta,
-        state.param,
+        before,
         g,
         None if bias is None else segments.spread(bias),
         mean_eta_bar,
@@ -97,10 +111,14 @@ def step(
         g, config.wide_inputs
     )
     scale = levels.step_scales(config, sums, lr)
+    start = theta if bases is None else ops.zeros_like(theta)
     moved = advance(
-        config, segments.to_rows(theta), sensed.u, segments.spread(scale)
+        config, segments.to_rows(start), sensed.u, segments.spread(scale)
     )
     new = tuple(segments.from_rows(x) for x in moved)
+    if bases is not None:
+        moved = theta + coordinates.leave(config, segments, bases, new[0], raw)
+        new = moved, moved
 
     theta, phi = select(finite, new, (theta, phi))
     kept = RuleState(
@@ -108,5 +126,23 @@ def step(
         select(finite, shared, state.shared),
         select(finite, tensors, state.tensors),
         state.skipped + ops.cast(ops.logical_not(finite), "int32"),
+        _select_bases(finite, bases, state.bases),
     )
     return theta, phi, kept
+
+
+def _select_bases(keep, new, old):
+    """`select` for `coordinates.BasisState` of each tensor, whose instances are
+    the leading axis."""
+    if new is None:
+        return None
+    matrix = ops.expand_dims(keep, (-2, -1))
+    return tuple(
+        n
+        and coordinates.BasisState(
+            select(keep, n.since, o.since),
+            select(matrix, n.moments, o.moments),
+            select(matrix, n.turns, o.turns),
+        )
+        for n, o in zip(new, old, strict=True)
+    )
