@@ -2,6 +2,7 @@
 
 import keras
 import numpy as np
+import pytest
 import tensorflow as tf
 
 from hrnn_opt import HierarchicalRNN, RuleConfig, weights
@@ -150,3 +151,20 @@ class ReferencePair:
         for gradients in all_gradients:
             self.step(gradients)
             self.check()
+
+    def fail(self, gradients):
+        """Twelve steps, a loss that makes the guard go back, and its point.
+
+        With an interval of 4 that is the point after four steps.
+        """
+        for k in range(8):
+            self.run(gradients[k : k + 1])
+            self.optimizer.watch(1.0)
+            if k == 3:
+                good = [theta.copy() for theta in self.reference.theta]
+                lengths = self.reference.mean_log_lengths()
+        self.run(gradients[8:12])
+        with pytest.warns(UserWarning, match="the guard went back"):
+            self.optimizer.watch(np.nan)
+        self.reference.roll_back(good, lengths)
+        self.check()

@@ -58,24 +58,22 @@ class Basis(NamedTuple):
 def sides_of(config: RuleConfig, variables) -> dict[int, eigenbasis.Sides]:
     """How those of a model's tensors that have bases are matrices, by number.
 
-    An embedding has none: its rows live in their own time. Nor has the last
-    matrix, in most models the kernel of the output layer, whose columns stand
-    for something each, classes for example: with a basis its steps were so
-    short that a text classifier of 60 classes was behind by half.
+    Those of `eigenbasis.sides_of_all`, without embeddings, whose rows live in
+    their own time.
 
     Args:
         config: the features in use.
         variables: variables of the model.
     """
-    if not config.eigenbasis:
-        return {}
-    matrices = [t for t, v in enumerate(variables) if len(v.shape) > 1]
-    found = {
-        t: eigenbasis.sides(tuple(variables[t].shape), config.eigenbasis)
-        for t in matrices[:-1]
-        if not tables.is_embedding(variables[t])
+    shapes = [tuple(v.shape) for v in variables]
+    found = eigenbasis.sides_of_all(shapes, config.eigenbasis)
+    return {
+        t: sides
+        for t, (sides, variable) in enumerate(
+            zip(found, variables, strict=True)
+        )
+        if sides is not None and not tables.is_embedding(variable)
     }
-    return {t: sides for t, sides in found.items() if sides is not None}
 
 
 def created(config: RuleConfig, variables, add) -> dict[int, Basis]:

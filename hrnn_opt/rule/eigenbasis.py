@@ -71,6 +71,21 @@ def sides(shape, limit: float) -> Sides | None:
     return Sides(m, n, m <= limit, n <= limit)
 
 
+def sides_of_all(shapes, limit: float) -> list:
+    """`sides` of each tensor of a model, in its order; None without a limit.
+
+    The last matrix has no basis. In most models it is the kernel of the output
+    layer, whose columns stand for something each, classes for example: with a
+    basis its steps were so short that a text classifier of 60 classes was
+    behind by half.
+    """
+    last = max((t for t, s in enumerate(shapes) if len(s) > 1), default=0)
+    return [
+        sides(tuple(shape), limit) if limit and t != last else None
+        for t, shape in enumerate(shapes)
+    ]
+
+
 def moments(x, left, right):
     """The second moments after a step: L <- d L + (1 - d) x x^T / |x|^2.
 

@@ -78,15 +78,9 @@ class Segments:
         return ops.reshape(x, (self.total_size, *x.shape[3:]))
 
     def sides(self, limit: float) -> list:
-        """`eigenbasis.Sides` of each tensor, or None; the last matrix has none
-        (see `hrnn_opt.model.bases`)."""
-        if not limit or self.shapes is None:
-            return [None] * len(self.sizes)
-        matrices = [t for t, s in enumerate(self.shapes) if len(s) > 1]
-        return [
-            eigenbasis.sides(shape, limit) if t in matrices[:-1] else None
-            for t, shape in enumerate(self.shapes)
-        ]
+        """`eigenbasis.sides_of_all`; None for each tensor without shapes."""
+        shapes = self.shapes or ((),) * len(self.sizes)
+        return eigenbasis.sides_of_all(shapes, limit)
 
     def split(self, x) -> list:
         """[F, N, ...] to one array [F, n, ...] for each tensor."""
