@@ -509,7 +509,7 @@ class ReferenceOptimizer:
                 late = self.steps[t] / (self.steps[t] + 1000)
                 distance = self.config.tensor_growth * (1 + early)
                 distance -= self.config.tensor_decay * late
-                limit = self.average[t] + distance
+                limit = self.average[t] + self.debt[t] + distance
                 excess[t] += max(self.log_step[t] - excess[t] - limit, 0.0)
         if self.config.tensor_spread:
             below = self.log_step - excess
@@ -558,7 +558,7 @@ class ReferenceOptimizer:
                 self.log_step[t] = self.eta_bar[t][own].mean()
                 if self.config.tensor_growth:
                     weight = min(2 / max(self.steps[t], 1), 1)
-                    change = self.log_step[t] - self.average[t]
+                    change = self.log_step[t] - self.debt[t] - self.average[t]
                     self.average[t] += weight * change
         shorter = self._excess_of_steps(lengths, counts)
         for t, (theta, delta_theta, delta_phi) in moves.items():

@@ -195,8 +195,10 @@ def test_callable_learning_rate(path, mode):
         pair.run([gradients])
 
 
+@pytest.mark.parametrize("bounds", [{}, NUMBERS])
 @pytest.mark.parametrize("mode", ["eager", "graph"])
-def test_learning_rate_assigned_between_steps(path, mode):
+def test_learning_rate_assigned_between_steps(tmp_path, mode, bounds):
+    path = weights_file(tmp_path, **bounds)
     pair = ReferencePair(path, 0.125, mode=mode)
     values = (0.125, 0.125, 0.5, 0.5, 0.0, 0.125, 0.125, 0.0625, 2.0, 0.25)
     all_gradients = draw_gradients(len(values))

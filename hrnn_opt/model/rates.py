@@ -11,7 +11,9 @@ too long once the rate is back. So
   at or below its *ceiling*, its value when the rate was last above that share;
 - a rate above the reference takes growth back: it lengthens steps only as far
   as the initial length of the new rate. What was taken back is the tensor's
-  *debt*, and its lengths are multiples of exp(-debt) times the rate.
+  *debt*, and its lengths are multiples of exp(-debt) times the rate. The
+  average that bounds growth (`step_length.growth_excess`) is one of lengths
+  less the debt: what was taken back may be found again at the new rate.
 
 Not in the paper, which has no schedules. A constant rate changes nothing, bit
 for bit: the reference equals the rate, and no tensor has a debt.

@@ -70,6 +70,7 @@ def begin(
         return None if x is None else ops.take(x, numbers, axis=-1)
 
     excess, tensors = own(excess), TensorState(*map(own, all_tensors))
+    tensors = _raised(tensors, own(new_rates.debt))
     largest = None
     if magnitudes is not None:
         magnitudes = ops.expand_dims(magnitudes, 0)
@@ -97,6 +98,14 @@ def begin(
         levels.rarity(config, tensors, sizes),
         still,
     )
+
+
+def _raised(tensors: TensorState, debt) -> TensorState:
+    """`tensors` with an average of log lengths; models keep it less the debt.
+
+    Their lengths are multiples of exp(-debt) times the rate, see `rates`.
+    """
+    return tensors._replace(average=tensors.average + debt)
 
 
 def _started(config, meta, shared, steps, reference):
@@ -158,7 +167,7 @@ def finish(
         h_tensor = _put(h_tensor, numbers, shared.h_tensor)
     if h_global is not None:
         h_global = shared.h_global
-    tensors = ops.concatenate(tensors, axis=0)
+    tensors = ops.concatenate(_raised(tensors, -debt), axis=0)
     new = h_tensor, h_global, _put(old_tensors, numbers, tensors)
     new = select(begun.still, state, new)
     return new, ops.concatenate([scale, ops.expand_dims(decay, 0)], axis=0)
