@@ -107,9 +107,7 @@ def step(
     shared, tensors = levels.step_upper_levels(
         config, meta, state.shared, tensors, sums, sizes
     )
-    lr = ops.cast(lr, g.dtype) * segments.column_of_shares(
-        g, config.wide_inputs
-    )
+    lr = ops.cast(lr, g.dtype) * segments.column_of_shares(g, config)
     scale = levels.step_scales(config, sums, lr)
     start = theta if bases is None else ops.zeros_like(theta)
     moved = advance(
