@@ -1,5 +1,6 @@
 """Settings and fixtures that all tests share."""
 
+import dataclasses
 import os
 import shutil
 import tempfile
@@ -8,6 +9,7 @@ import keras
 import pytest
 import tensorflow as tf
 
+from hrnn_opt import weights
 from tests.programs import QUICK
 
 LONG = (
@@ -91,6 +93,21 @@ def graphs_as_traced(request):
     tf.config.optimizer.set_experimental_options(
         {"disable_meta_optimizer": False}
     )
+
+
+@pytest.fixture(scope="session")
+def plain_weights(tmp_path_factory):
+    """The default weights where neither shapes nor names of variables count.
+
+    Parameters keep their coordinates, and embeddings make steps like others.
+    """
+    path = tmp_path_factory.mktemp("weights") / "plain.npz"
+    loaded = weights.load("wide")
+    config = dataclasses.replace(
+        loaded.config, eigenbasis=0.0, embedding_steps=0.0
+    )
+    weights.save(path, config, loaded.vector)
+    return path
 
 
 @pytest.hookimpl(wrapper=True)

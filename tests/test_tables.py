@@ -66,9 +66,13 @@ def test_rows_are_those_of_the_dense_update():
     others = np.setdiff1d(np.arange(ROWS), touched())
     np.testing.assert_array_equal(table[others], sparse.start[others])
     assert np.all(table[touched()] != sparse.start[touched()])
-    # Under another name it is a normal tensor, and saved in the same way.
-    plain = Trained(sparse=True, name="weights")
-    assert not plain.optimizer._slots.tables
+
+
+def test_under_another_name_it_is_a_normal_tensor(plain_weights):
+    """And saved in the same way, if the weights do not tell them apart."""
+    sparse = Trained(sparse=True, weights=plain_weights)
+    plain = Trained(sparse=True, name="weights", weights=plain_weights)
+    assert sparse.optimizer._slots.tables and not plain.optimizer._slots.tables
     for a, b in zip(sparse.arrays(), plain.arrays(), strict=True):
         np.testing.assert_allclose(a, b, 1e-4, 1e-6)
 
@@ -85,7 +89,8 @@ def test_rows_are_those_of_the_dense_update():
     ],
     ids=lambda kwargs: next(iter(kwargs)),
 )
-def test_features(kwargs):
+def test_features(kwargs, plain_weights):
+    kwargs = kwargs | {"weights": plain_weights}
     sparse = Trained(sparse=True, **kwargs)
     dense = Trained(sparse=False, name="weights", **kwargs)
     tolerance = 1e-4 if sparse.optimizer._slots.tables else 0
