@@ -327,7 +327,6 @@ class ReferenceOptimizer:
         accumulation_steps=None,
         constraints=None,
         follows_rates=True,
-        embeddings=(),
     ):
         self.config = config
         self.weights = weights
@@ -342,7 +341,6 @@ class ReferenceOptimizer:
         self.accumulation_steps = accumulation_steps
         self.constraints = constraints or {}
         self.follows_rates = follows_rates
-        self.embeddings = embeddings
         self.use_tensor = config.tensor_rnn
         self.use_global = config.tensor_rnn and config.global_rnn
         self.use_eta_bar = (
@@ -371,12 +369,7 @@ class ReferenceOptimizer:
             (t for t, v in enumerate(self.theta) if v.ndim > 1), default=0
         )
         self.bases = [
-            Bases(
-                v.shape,
-                0
-                if t == last or t in self.embeddings
-                else self.config.eigenbasis,
-            )
+            Bases(v.shape, 0 if t == last else self.config.eigenbasis)
             for t, v in enumerate(self.theta)
         ]
         self.largest = np.zeros(len(sizes))
@@ -534,7 +527,7 @@ class ReferenceOptimizer:
             if self.weight_decay is not None and t not in self.no_decay:
                 theta = theta * (1.0 - self.weight_decay * lr)
             old_g_bar = self.g_bar[t]
-            own_unit = unit * self._share(t, shape) * np.exp(-self.debt[t])
+            own_unit = unit * self._share(shape) * np.exp(-self.debt[t])
             step = self._step_tensor(
                 t, g.reshape(-1), eta_mean, own_unit, excess[t], present[t]
             )
@@ -613,10 +606,8 @@ class ReferenceOptimizer:
         limit = total / sum(counts.values()) + self.config.step_spread
         return {t: max(n - limit, 0.0) for t, n in lengths.items()}
 
-    def _share(self, t, shape):
-        """Shortens steps of a tensor with many inputs, lengthens embeddings."""
-        if t in self.embeddings:
-            return self.config.embedding_steps or 1.0
+    def _share(self, shape):
+        """What shortens the steps of a tensor with many inputs."""
         inputs = np.prod(shape[:-1]) if len(shape) > 1 else 1
         wide = self.config.wide_inputs
         return np.sqrt(wide / inputs) if 0 < wide < inputs else 1.0

@@ -22,8 +22,8 @@ NO_NUMBERS = ("0", "1", None, True, math.nan)
 def test_fields_are_sizes_switches_and_numbers():
     assert len(SIZES) == 4
     assert len(SWITCHES) == 12
-    assert len(NUMBERS) == 10
-    assert len(FIELDS) == 26
+    assert len(NUMBERS) == 9
+    assert len(FIELDS) == 25
 
 
 @pytest.mark.parametrize("name", SIZES)
@@ -63,8 +63,7 @@ def test_wrong_switch_is_refused(name, value):
             for v in (-1e-5, float("inf"), *NO_NUMBERS)
         ),
         *(
-            (name, "[1, inf), or 0", v)
-            for name in ("catch_up", "embedding_steps")
+            ("catch_up", "[1, inf), or 0", v)
             for v in (-1.0, 0.5, float("inf"), *NO_NUMBERS)
         ),
         *(
@@ -153,7 +152,7 @@ def test_senseless_combination_is_refused(name, needs, fields):
         {"negligible": 1e-5},
         {"tensor_spread": 2.5, "step_spread": 0.5},
         {"tensor_growth": 0.1, "tensor_decay": 0.2, "catch_up": 300},
-        {"length_unit": 0.05, "wide_inputs": 256, "embedding_steps": 2.0},
+        {"length_unit": 0.05, "wide_inputs": 256},
     ],
     ids=[
         "default",

@@ -168,18 +168,6 @@ class Table(keras.optimizers.schedules.LearningRateSchedule):
         return {}
 
 
-@pytest.mark.parametrize("mode", ["eager", "graph", "jit"])
-def test_embeddings_make_longer_steps(tmp_path, mode):
-    path = weights_file(tmp_path, embedding_steps=2.0, **NUMBERS)
-    kernel = keras.Variable(np.ones((4, 3)), dtype="float64", name="kernel")
-    rows = keras.Variable(np.ones((4, 3)), dtype="float64", name="embeddings")
-    pair = ReferencePair(
-        path, mode=mode, variables=[kernel, rows], reference={"embeddings": [1]}
-    )
-    rng = np.random.default_rng(0)
-    pair.run([[rng.normal(size=(4, 3)) for _ in range(2)] for _ in range(5)])
-
-
 @pytest.mark.parametrize("mode", ["eager", "graph"])
 def test_schedule(path, mode):
     pair = ReferencePair(path, Table(), mode=mode, weight_decay=0.5,

@@ -182,18 +182,9 @@ def test_a_step_far_above_the_others_is_shorter():
 
 def test_steps_of_wide_tensors_are_shorter():
     """By the square root of the number of inputs, from `wide_inputs` on."""
-    found = step_length.share([1, 64, 65, 256, 6400], 64.0)
+    found = step_length.wide_share([1, 64, 65, 256, 6400], 64.0)
     np.testing.assert_allclose(found, [1, 1, (64 / 65) ** 0.5, 0.5, 0.1])
-    assert np.all(step_length.share([1, 10**6], 0.0) == 1)
-
-
-def test_steps_of_embeddings_are_longer():
-    """What has 0 inputs, whether others are shortened or not."""
-    np.testing.assert_allclose(
-        step_length.share([0, 1, 256], 64.0, 3.0), [3, 1, 0.5]
-    )
-    np.testing.assert_allclose(step_length.share([0, 9], 0.0, 3.0), [3, 1])
-    np.testing.assert_allclose(step_length.share([0, 256], 64.0), [1, 0.5])
+    assert np.all(step_length.wide_share([1, 10**6], 0.0) == 1)
 
 
 @pytest.mark.parametrize(
@@ -204,8 +195,8 @@ def test_steps_of_embeddings_are_longer():
         ((300, 8), "kernel", 300),
         ((3, 3, 40, 8), "kernel", 360),
         ((12, 4, 9), "kernel", 48),
-        ((300, 8), "embeddings", 0),
-        ((300, 8), "position_embedding", 0),
+        ((300, 8), "embeddings", 1),
+        ((300, 8), "position_embedding", 1),
     ],
 )
 def test_inputs_are_counted_as_by_initializers(shape, name, count):

@@ -68,7 +68,6 @@ ABLATIONS = {
     },
     "wide": {"wide_inputs": 1.5},
     "wide, no length": {"wide_inputs": 1.5, **WITHOUT_LENGTH},
-    "embedding": {"embedding_steps": 2.0, "wide_inputs": 1.5},
     "eigenbases": {"attention": False, "eigenbasis": 3.0},
     "eigenbases, short sides": {"attention": False, "eigenbasis": 2.0},
     "unit": {"length_unit": 0.3},
@@ -191,23 +190,15 @@ def compare(
     vector = noisy_vector(config, dtype=dtype)
     arrays = named_arrays(config, vector.astype("float64"))
     reference = ReferenceOptimizer(
-        config,
-        arrays,
-        learning_rate,
-        follows_rates=False,
-        embeddings=(0,) if config.embedding_steps else (),
+        config, arrays, learning_rate, follows_rates=False
     )
     reference.build(thetas)
 
     segments = Segments(
         [theta.size for theta in thetas],
         [
-            0
-            if t in reference.embeddings
-            else int(np.prod(theta.shape[:-1]))
-            if theta.ndim > 1
-            else 1
-            for t, theta in enumerate(thetas)
+            int(np.prod(theta.shape[:-1])) if theta.ndim > 1 else 1
+            for theta in thetas
         ],
         shapes,
     )

@@ -63,13 +63,11 @@ def float_type(variables) -> str:
 def inputs(variable) -> int:
     """Number of inputs of a variable, as Keras's initializers count them.
 
-    That is the product of all axes but the last one. 1 for a vector, 0 for an
-    embedding, in which an output is a row, not a sum over inputs.
+    That is the product of all axes but the last one. 1 for a vector, and for an
+    embedding, in which an output has a single row for its input.
     """
     shape = tuple(variable.shape)
-    if tables.is_embedding(variable):
-        return 0
-    if len(shape) < 2:
+    if len(shape) < 2 or tables.is_embedding(variable):
         return 1
     return int(np.prod(shape[:-1]))
 
@@ -134,10 +132,8 @@ class Slots:
         self.holds_theta = self._add("holds_theta", (), dtype="int32")
         self.sizes = [int(np.prod(v.shape)) for v in variables]
         self._shapes = [tuple(v.shape) for v in variables]
-        self.shares = step_length.share(
-            [inputs(v) for v in variables],
-            config.wide_inputs,
-            config.embedding_steps,
+        self.shares = step_length.wide_share(
+            [inputs(v) for v in variables], config.wide_inputs
         )
         self.states, self.offsets = [], []
         # Widths of tables by number; a table's state is a single variable.
@@ -188,7 +184,7 @@ class Slots:
         return sum(map(ops.sum, rows), ops.zeros((), self.dtype))
 
     def shares_of(self, tensors):
-        """`step_length.share` of some tensors [T]."""
+        """`step_length.wide_share` of some tensors [T]."""
         return ops.cast(self.shares[np.asarray(tensors)], self.dtype)
 
     def rounding_keys(self, step, tensors):

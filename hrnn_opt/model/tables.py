@@ -57,8 +57,7 @@ def is_table(variable) -> bool:
     """Whether a variable is likely to get sparse gradients, by its name.
 
     A wrong guess, either way, gives the same steps, but slower; unless
-    `RuleConfig.wide_inputs` counts all rows as inputs, or
-    `RuleConfig.embedding_steps` lengthens what is none (`slots.inputs`).
+    `RuleConfig.wide_inputs` counts all rows as inputs (`slots.inputs`).
     """
     size = math.prod(variable.shape)
     return is_embedding(variable) and size >= SMALLEST

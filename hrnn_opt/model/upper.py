@@ -143,7 +143,7 @@ def finish(
         sums: `levels.totals` of the targets [F, T].
         sizes: number of parameters of each target [T].
         decay: 1 - weight decay * lr of each target [T].
-        shares: `step_length.share` of each target [T].
+        shares: `step_length.wide_share` of each target [T].
         lr: learning rate, a scalar.
 
     Returns:

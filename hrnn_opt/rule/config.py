@@ -61,10 +61,8 @@ class RuleConfig:
             far above the mean of all tensors (`step_length.step_excess`); 0
             sets no bound. Not in the paper.
         wide_inputs: tensors with more inputs than this make shorter steps
-            (`step_length.share`); 0 leaves them as they are. Not in the paper.
-        embedding_steps: in a Keras model, steps of embeddings are this many
-            times as long (`step_length.share`); 0 leaves them as they are. Not
-            in the paper.
+            (`step_length.wide_share`); 0 leaves them as they are. Not in the
+            paper.
         eigenbasis: in a Keras model, the gradient of a matrix is seen in its
             eigenbasis (`eigenbasis`) on every side that is at most this long; 0
             leaves all as they are. What elements are (lazy, negligible, rare)
@@ -103,7 +101,6 @@ class RuleConfig:
     catch_up: float = 0.0
     step_spread: float = 0.0
     wide_inputs: float = 0.0
-    embedding_steps: float = 0.0
     eigenbasis: float = 0.0
     length_unit: float = 1.0
 
@@ -168,10 +165,6 @@ class RuleConfig:
             ),
             "step_spread": ("[0, inf)", lambda x: 0 <= x < math.inf),
             "wide_inputs": ("[0, inf)", lambda x: 0 <= x < math.inf),
-            "embedding_steps": (
-                "[1, inf), or 0",
-                lambda x: x == 0 or 1 <= x < math.inf,
-            ),
             "eigenbasis": (
                 "[2, inf), or 0",
                 lambda x: x == 0 or 2 <= x < math.inf,

@@ -52,7 +52,7 @@ def step_scale(d_squared, count, unit, log_length):
         d_squared: sums of d^2, [1, T].
         count: number of parameters that have seen a gradient, [1, T].
         unit: learning rate times the config's `length_unit` and
-            `step_length.share`, [T].
+            `step_length.wide_share`, [T].
         log_length: log step length of each tensor [T], relative to the unit, as
             eta_bar is.
     """

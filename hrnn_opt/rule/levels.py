@@ -194,7 +194,7 @@ def step_scales(config: RuleConfig, sums: Totals, lr):
     Args:
         config: the features in use.
         sums: the totals of this step.
-        lr: learning rate times `step_length.share`, a scalar or to
+        lr: learning rate times `step_length.wide_share`, a scalar or to
             broadcast against [1, T, ...]; lengths are multiples of the config's
             `length_unit` times it.
     """

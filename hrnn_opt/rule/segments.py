@@ -25,8 +25,10 @@ class Segments:
         sizes: number of parameters of each tensor. The width is their greatest
             common divisor, or 1 if that is below `NARROW`; a problem with one
             tensor is a single row.
-        inputs: number of inputs of each tensor (`step_length.share`). With the
-            default, 1, none is wide and none an embedding, as in meta-training.
+        inputs: number of inputs of each tensor (`step_length.wide_share`); the
+            default, 1, is right for the problems of meta-training, none of
+            which has a wide tensor.
+
         shapes: shape of each tensor, for `eigenbasis`; None if no tensor is to
             be seen as a matrix.
 
@@ -105,11 +107,9 @@ class Segments:
         """Sizes to broadcast against [F, T, ...], for x [F, R, width, ...]."""
         return self._sizes_beside(len(x.shape) - 1, x.dtype)
 
-    def column_of_shares(self, x, config):
-        """`step_length.share`, in the same way."""
-        shares = step_length.share(
-            self.inputs, config.wide_inputs, config.embedding_steps
-        )
+    def column_of_shares(self, x, wide_inputs: float):
+        """`step_length.wide_share`, in the same way."""
+        shares = step_length.wide_share(self.inputs, wide_inputs)
         return _beside(shares, len(x.shape) - 1, x.dtype)
 
     def _sizes_beside(self, axes: int, dtype):

@@ -107,7 +107,9 @@ def step(
     shared, tensors = levels.step_upper_levels(
         config, meta, state.shared, tensors, sums, sizes
     )
-    lr = ops.cast(lr, g.dtype) * segments.column_of_shares(g, config)
+    lr = ops.cast(lr, g.dtype) * segments.column_of_shares(
+        g, config.wide_inputs
+    )
     scale = levels.step_scales(config, sums, lr)
     start = theta if bases is None else ops.zeros_like(theta)
     moved = advance(

@@ -187,34 +187,26 @@ def catch_up(u, steps, own_steps, weight, limit: float):
     return u * (1 + backend.minimum(more, (limit - 1) * ops.ones_like(more)))
 
 
-def share(
-    inputs, wide_inputs: float, embedding_steps: float = 0.0
-) -> np.ndarray:
+def wide_share(inputs, wide_inputs: float) -> np.ndarray:
     """min(1, sqrt(W / n)): the steps of a tensor with n inputs, as a share.
 
     Not in the paper. An output is a sum over inputs: if all elements of a
     kernel move alike, it moves by n times as much. A network's initial weights
     are smaller by the square root of n, so that beyond W inputs steps remain
     the same share of them. The problems of meta-training have at most 256
-    inputs, which says nothing about thousands. In an embedding an output is no
-    sum, but a single row: it makes `embedding_steps` times as long steps.
+    inputs, which says nothing about thousands.
 
     Args:
-        inputs: n of each tensor; 1 for those that are no kernels, 0 for
-            embeddings.
-        wide_inputs: W; 0 leaves steps of wide tensors as they are.
-        embedding_steps: the share of embeddings; 0 leaves them as they are.
+        inputs: n of each tensor; 1 for those that are no kernels.
+        wide_inputs: W; 0 leaves all steps as they are.
 
     Returns:
         The share of each tensor, of the shape of `inputs`.
     """
     inputs = np.asarray(inputs, "float64")
-    shares = np.ones_like(inputs)
-    if wide_inputs:
-        shares = np.sqrt(wide_inputs / np.maximum(inputs, wide_inputs))
-    if embedding_steps:
-        shares = np.where(inputs == 0, embedding_steps, shares)
-    return shares
+    if not wide_inputs:
+        return np.ones_like(inputs)
+    return np.sqrt(wide_inputs / np.maximum(inputs, wide_inputs))
 
 
 def attended_log_step(eta, offset):

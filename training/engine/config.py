@@ -78,12 +78,6 @@ class MetaConfig:
         "models: problems of the sets have at most 256. 0 leaves them as they "
         "are. Not in the paper.",
     )
-    embedding_steps: float = _setting(
-        0.0,
-        "How many times as long the steps of embeddings are, in Keras models: "
-        "in meta-training they are not. 0 leaves them as they are. Not in the "
-        "paper.",
-    )
     eigenbasis: float = _setting(
         0.0,
         "Longest side of a matrix whose gradients are seen in their "
@@ -248,11 +242,6 @@ class MetaConfig:
             "catch_up", self.catch_up == 0 or self.catch_up >= 1, "0 or >= 1"
         )
         self._check(
-            "embedding_steps",
-            self.embedding_steps == 0 or self.embedding_steps >= 1,
-            "0 or >= 1",
-        )
-        self._check(
             "eigenbasis",
             self.eigenbasis == 0 or self.eigenbasis >= 2,
             "0 or >= 2",
@@ -307,7 +296,6 @@ class MetaConfig:
             catch_up=self.catch_up,
             step_spread=self.step_spread,
             wide_inputs=self.wide_inputs,
-            embedding_steps=self.embedding_steps,
             eigenbasis=self.eigenbasis,
             length_unit=self.length_unit,
         )

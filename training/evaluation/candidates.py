@@ -55,8 +55,6 @@ def digest(rule, vector) -> str:
             version += f", step spread {rule.config.step_spread}"
         if rule.config.wide_inputs:
             version += f", wide {rule.config.wide_inputs}"
-        if rule.config.embedding_steps:
-            version += f", embeddings {rule.config.embedding_steps}"
         if rule.config.eigenbasis:
             version += f", eigenbasis {rule.config.eigenbasis}"
         if rule.config.length_unit != 1:

@@ -66,8 +66,7 @@ VARIANTS = {
     "rare elements catch up": Variant({"catch_up": 300.0}),
     "bounded steps": Variant({"step_spread": 0.5}),
     "short steps of wide tensors": Variant({"wide_inputs": 32.0}),
-    # These act in Keras models, not in meta-training.
-    "longer steps of embeddings": Variant({"embedding_steps": 2.0}),
+    # In the Keras models of the comparison, not in meta-training.
     "eigenbases": Variant({"attention": False, "eigenbasis": 256.0}),
     "short first steps": Variant({"length_unit": 0.03}),
     "equal lengths": Variant({}, {"heavy_tailed": False}),
