@@ -97,15 +97,13 @@ def graphs_as_traced(request):
 
 @pytest.fixture(scope="session")
 def plain_weights(tmp_path_factory):
-    """The default weights where neither shapes nor names of variables count.
+    """The default weights where parameters keep their coordinates.
 
-    Parameters keep their coordinates, and embeddings make steps like others.
+    Then an embedding differs from other matrices only in how it is computed.
     """
     path = tmp_path_factory.mktemp("weights") / "plain.npz"
     loaded = weights.load("wide")
-    config = dataclasses.replace(
-        loaded.config, eigenbasis=0.0, embedding_steps=0.0
-    )
+    config = dataclasses.replace(loaded.config, eigenbasis=0.0)
     weights.save(path, config, loaded.vector)
     return path
 
