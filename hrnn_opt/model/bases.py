@@ -5,6 +5,7 @@ gradients and a basis; see `rule.eigenbasis`. They are of the dtype of the
 computations, whatever that of the parameters' state.
 """
 
+import functools
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -189,16 +190,22 @@ def additional(sides, dtype: str) -> tuple:
         array(sides.columns, sides.columns) if sides.right else None,
     )
 
-    def step():
-        seen = eigenbasis.into(eigenbasis.in_range(x), *own)
-        moved = eigenbasis.out_of(seen, *own)
-        return *eigenbasis.moments(x, *own), moved
+    # Of a function of its own TensorFlow would warn that it is traced often.
+    return (
+        functools.partial(_one_step, x, own),
+        functools.partial(_one_turn, x, own),
+    )
 
-    def turn():
-        new = tuple(eigenbasis.turned(moment, moment) for moment in own)
-        return *new, eigenbasis.carried(x, own, new)
 
-    return step, turn
+def _one_step(x, own):
+    seen = eigenbasis.into(eigenbasis.in_range(x), *own)
+    moved = eigenbasis.out_of(seen, *own)
+    return *eigenbasis.moments(x, *own), moved
+
+
+def _one_turn(x, own):
+    new = tuple(eigenbasis.turned(moment, moment) for moment in own)
+    return *new, eigenbasis.carried(x, own, new)
 
 
 def _turn(config, basis, state, dtype):
