@@ -576,14 +576,24 @@ class ReferenceOptimizer:
         self.holds_theta = False
 
     def _in_bases(self, grads, lr):
-        """The gradients as they are seen; new bases after ten of one."""
+        """The gradients as they are seen; new bases after ten of one, unless
+        steps are short and grow."""
         largest = max(lr, 0.9999 * self.largest_rate)
         frozen = lr < largest / 30
         own = [t for t in grads if self.bases[t].present]
         if not frozen:
             for t in own:
                 self.bases[t].observe(grads[t])
-            if any(self.bases[t].since >= 10 for t in own):
+            length = lr * np.exp(self.log_step - self.debt)
+            growth = self.log_step - self.debt - self.average
+            waits = (
+                self.config.basis_length
+                and own
+                and np.mean(growth[own]) > 0.2
+                and np.mean(np.log(length[own]))
+                < np.log(self.config.basis_length)
+            )
+            if not waits and any(self.bases[t].since >= 10 for t in own):
                 for t in own:
                     self.g_bar[t] = self.bases[t].turn(self.g_bar[t])
         return grads | {

@@ -22,8 +22,8 @@ NO_NUMBERS = ("0", "1", None, True, math.nan)
 def test_fields_are_sizes_switches_and_numbers():
     assert len(SIZES) == 4
     assert len(SWITCHES) == 12
-    assert len(NUMBERS) == 9
-    assert len(FIELDS) == 25
+    assert len(NUMBERS) == 10
+    assert len(FIELDS) == 26
 
 
 @pytest.mark.parametrize("name", SIZES)
@@ -59,6 +59,7 @@ def test_wrong_switch_is_refused(name, value):
                 "tensor_decay",
                 "step_spread",
                 "wide_inputs",
+                "basis_length",
             )
             for v in (-1e-5, float("inf"), *NO_NUMBERS)
         ),
@@ -128,6 +129,21 @@ def test_wrong_share_is_refused(name, interval, value):
             "step_spread",
             "direction_length=True",
             WITHOUT_LENGTH | {"step_spread": 1.0},
+        ),
+        (
+            "basis_length",
+            "eigenbasis > 0",
+            {"eigenbasis": 0.0, "tensor_growth": 1.0, "basis_length": 1.0},
+        ),
+        (
+            "basis_length",
+            "tensor_growth > 0",
+            {
+                "attention": False,
+                "eigenbasis": 9.0,
+                "tensor_growth": 0.0,
+                "basis_length": 1.0,
+            },
         ),
         ("catch_up", "lazy=True", {"lazy": False, "catch_up": 2.0}),
     ],

@@ -11,7 +11,7 @@ from hrnn_opt.rule import eigenbasis, meta_parameters, products
 from hrnn_opt.rule import step as rule
 from hrnn_opt.rule.eigenbasis import Sides
 from hrnn_opt.rule.segments import Segments
-from hrnn_opt.rule.state import initial_state
+from hrnn_opt.rule.state import TensorState, initial_state
 from tests.reference_pair import (
     BIAS,
     FILTERS,
@@ -125,6 +125,27 @@ def test_what_goes_in_comes_out(left, right):
     np.testing.assert_allclose(
         eigenbasis.carried(seen, old, new), eigenbasis.into(x, *new), 1e-10
     )
+
+
+@pytest.mark.parametrize(
+    "since, growth, length, limit, due",
+    [
+        ([9, 9], [0.0, 0.0], [1.0, 1.0], 0.5, False),
+        ([3, 10], [0.0, 0.0], [1.0, 1.0], 0.5, True),
+        ([3, 10], [0.1, 0.4], [0.1, 0.1], 0.5, False),
+        ([3, 10], [0.1, 0.4], [0.1, 0.1], 0.05, True),
+        ([3, 10], [0.1, 0.4], [0.1, 0.1], 0.0, True),
+        ([3, 10], [-0.1, 0.4], [0.1, 0.1], 0.5, True),
+        # Geometric means of 0.45 and 0.63.
+        ([3, 50], [0.1, 0.4], [0.1, 2.0], 0.5, False),
+        ([3, 50], [0.1, 0.4], [0.1, 4.0], 0.5, True),
+    ],
+)
+def test_new_bases_are_due(since, growth, length, limit, due):
+    found = eigenbasis.due(
+        tf.constant(since), tf.constant(growth), tf.math.log(length), limit
+    )
+    assert bool(found) == due
 
 
 def matrices():
@@ -290,6 +311,59 @@ def test_a_tensor_with_few_gradients_turns_too(tmp_path):
     pair.check(1e-7)
     basis = pair.optimizer._slots.bases[KERNEL]
     assert np.max(np.abs(basis.turns[0])) > 1e-3
+
+
+def grow(pair):
+    """As if all step lengths of a pair had grown by a factor e lately."""
+    tensors = pair.optimizer._slots.tensors
+    average = TensorState._fields.index("average")
+    values = tensors.numpy()
+    values[average] -= 1
+    tensors.assign(values)
+    pair.reference.average -= 1
+
+
+@pytest.mark.parametrize("mode", ["eager", "graph", "jit"])
+@pytest.mark.parametrize("limit, longest", [(10.0, 20), (1e-9, 9)])
+def test_bases_wait_while_short_steps_grow(tmp_path, mode, limit, longest):
+    config = BASES | {"tensor_growth": 1e3, "basis_length": limit}
+    pair = ReferencePair(
+        weights_file(tmp_path, **config), mode=mode, variables=matrices()
+    )
+    seen = []
+    for k, given in enumerate(draw_gradients(24)):
+        pair.step([*given, np.ones((3, 2))])
+        if k == 8:
+            grow(pair)
+        pair.check(1e-7)
+        seen.append(int(pair.optimizer._slots.bases[KERNEL].since))
+        assert seen[-1] == pair.reference.bases[KERNEL].since
+    assert max(seen) == longest
+    assert seen[-1] < longest
+
+
+def test_what_a_rising_rate_took_back_is_no_growth(tmp_path):
+    """And lengths are multiples of the rate less the debt, see `rates`."""
+    rate = keras.Variable(0.125)
+    config = BASES | {"tensor_growth": 1e3, "basis_length": 10.0}
+    pair = ReferencePair(
+        weights_file(tmp_path, **config),
+        lambda: rate.value,
+        variables=matrices(),
+    )
+    waited = []
+    for k, given in enumerate(draw_gradients(40)):
+        if k in (5, 14):
+            rate.assign(rate.value * 2)
+            pair.reference.learning_rate = float(rate.value)
+        pair.step([*given, np.ones((3, 2))])
+        if k == 8:
+            grow(pair)
+        pair.check(1e-7)
+        waited.append(pair.reference.bases[KERNEL].since)
+        assert int(pair.optimizer._slots.bases[KERNEL].since) == waited[-1]
+    assert max(waited) > 9
+    assert np.max(pair.reference.debt) > 0
 
 
 def large_matrix(folder, value):

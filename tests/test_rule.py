@@ -69,6 +69,12 @@ ABLATIONS = {
     "wide": {"wide_inputs": 1.5},
     "wide, no length": {"wide_inputs": 1.5, **WITHOUT_LENGTH},
     "eigenbases": {"attention": False, "eigenbasis": 3.0},
+    "eigenbases that wait": {
+        "attention": False,
+        "eigenbasis": 3.0,
+        "tensor_growth": 1e3,
+        "basis_length": 1e3,
+    },
     "eigenbases, short sides": {"attention": False, "eigenbasis": 2.0},
     "unit": {"length_unit": 0.3},
     "unit, no length": {

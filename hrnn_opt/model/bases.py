@@ -12,9 +12,10 @@ import numpy as np
 from keras import ops
 
 from hrnn_opt import backend
-from hrnn_opt.model import tables
+from hrnn_opt.model import rates, tables
 from hrnn_opt.rule import eigenbasis
 from hrnn_opt.rule.config import RuleConfig
+from hrnn_opt.rule.state import TensorState
 
 PERIOD = eigenbasis.PERIOD
 
@@ -106,16 +107,18 @@ def created(config: RuleConfig, variables, add) -> dict[int, Basis]:
     return found
 
 
-def enter(config: RuleConfig, slots, targets, grads, still) -> list:
+def enter(config: RuleConfig, slots, targets, grads, lr, still) -> list:
     """The gradients as the rule sees them; updates moments and bases.
 
-    Where one tensor is due, all that have a gradient get new bases.
+    Where one tensor is due, all that have a gradient get new bases, see
+    `eigenbasis.due`.
 
     Args:
         config: the features in use.
         slots: the state.
         targets: the tensors of this step.
         grads: finite gradients, flat but for those of tables.
+        lr: learning rate, a scalar above 0.
         still: boolean, whether the state must not change.
 
     Returns:
@@ -128,6 +131,7 @@ def enter(config: RuleConfig, slots, targets, grads, still) -> list:
     ]
     if not own:
         return list(grads)
+    numbers = [targets[k].number for k, _, _ in own]
     changing = [v for _, basis, state in own for v in basis.variables + state]
 
     def observe():
@@ -140,7 +144,8 @@ def enter(config: RuleConfig, slots, targets, grads, still) -> list:
             there = ops.any(ops.not_equal(x, 0))
             basis.since.assign(basis.since + ops.cast(there, "int32"))
         since = ops.stack([backend.read(basis.since) for _, basis, _ in own])
-        due = ops.max(since) >= eigenbasis.PERIOD
+        lengths = _lengths(slots, numbers, lr)
+        due = eigenbasis.due(since, *lengths, config.basis_length)
         backend.run_if(due, turn, changing)
 
     def turn():
@@ -206,6 +211,16 @@ def _one_step(x, own):
 def _one_turn(x, own):
     new = tuple(eigenbasis.turned(moment, moment) for moment in own)
     return *new, eigenbasis.carried(x, own, new)
+
+
+def _lengths(slots, numbers, lr):
+    """Growth and log lengths of matrices, as `eigenbasis.due` asks for them."""
+    tensors = TensorState(*ops.unstack(backend.read(slots.tensors)))
+    debt = ops.take(backend.read(slots.rates.debt)[0], numbers, axis=0)
+    log_step = ops.take(tensors.log_step, numbers, axis=0)
+    # Models keep averages less the debt.
+    growth = log_step - debt - ops.take(tensors.average, numbers, axis=0)
+    return growth, log_step + ops.log(rates.lent(lr, debt))
 
 
 def _turn(config, basis, state, dtype):

@@ -77,7 +77,7 @@ def update_model(
 
     def step_all():
         still = rates.still(backend.read(slots.rates.reference), lr)
-        seen = bases.enter(config, slots, targets, grads, still)
+        seen = bases.enter(config, slots, targets, grads, lr, still)
         arguments = config, slots, targets, seen, grads, lr, rounding_keys
         if slots.guard is None:
             _step(*arguments)

@@ -67,6 +67,9 @@ class RuleConfig:
             eigenbasis (`eigenbasis`) on every side that is at most this long; 0
             leaves all as they are. What elements are (lazy, negligible, rare)
             is then decided there. Only without attention. Not in the paper.
+        basis_length: bases do not turn while steps of matrices are shorter than
+            this and grow (`eigenbasis.due`); 0 lets them always turn. Not in
+            the paper.
         length_unit: step lengths, of Eqs. 5-8, are multiples of this share of
             the learning rate. Whatever an RNN learned to begin with, with the
             right unit the first step is as long as the learning rate says
@@ -102,6 +105,7 @@ class RuleConfig:
     step_spread: float = 0.0
     wide_inputs: float = 0.0
     eigenbasis: float = 0.0
+    basis_length: float = 0.0
     length_unit: float = 1.0
 
     def __post_init__(self):
@@ -141,6 +145,10 @@ class RuleConfig:
              "otherwise)", self.direction_length),
             ("eigenbasis", "attention=False (offsets are in the coordinates of "
              "the model)", not self.attention),
+            ("basis_length", "eigenbasis > 0 (whose bases it keeps)",
+             self.eigenbasis),
+            ("basis_length", "tensor_growth > 0 (for its averages)",
+             self.tensor_growth),
             ("catch_up", "lazy=True (else rare elements do not fall behind)",
              self.lazy),
             ("relative_log_magnitudes", "timescales >= 2 (relative to the "
@@ -169,6 +177,7 @@ class RuleConfig:
                 "[2, inf), or 0",
                 lambda x: x == 0 or 2 <= x < math.inf,
             ),
+            "basis_length": ("[0, inf)", lambda x: 0 <= x < math.inf),
             "length_unit": ("(0, 1]", lambda x: 0 < x <= 1),
         }[field.name]
         if type(value) not in (int, float) or not inside(value):

@@ -49,7 +49,7 @@ def initial(config: RuleConfig, segments: Segments, instances, dtype):
     )
 
 
-def enter(config: RuleConfig, segments: Segments, bases, g, g_bar):
+def enter(config: RuleConfig, segments: Segments, bases, g, g_bar, tensors, lr):
     """The gradient as it is seen, after the bases may have turned.
 
     Args:
@@ -58,6 +58,8 @@ def enter(config: RuleConfig, segments: Segments, bases, g, g_bar):
         bases: from `initial` or an earlier step.
         g: finite gradient, [N, ...].
         g_bar: averages of gradients, [S, N, ...].
+        tensors: the tensors' state.
+        lr: learning rate, a scalar or [...].
 
     Returns:
         The new bases, g and g_bar, of the same shapes.
@@ -76,8 +78,12 @@ def enter(config: RuleConfig, segments: Segments, bases, g, g_bar):
         observed.append(
             basis._replace(since=basis.since + there, moments=moments)
         )
-    due = ops.stack([basis.since for basis in observed if basis is not None])
-    due = ops.any(due >= eigenbasis.PERIOD, axis=0)
+    own = [t for t, sides in enumerate(found) if sides is not None]
+    since = ops.stack([observed[t].since for t in own])
+    log_step = ops.take(tensors.log_step[0], own, axis=0)
+    growth = log_step - ops.take(tensors.average[0], own, axis=0)
+    log_length = log_step + ops.log(ops.cast(lr, log_step.dtype))
+    due = eigenbasis.due(since, growth, log_length, config.basis_length)
     after = []
     for t, (sides, basis) in enumerate(zip(found, observed, strict=True)):
         after.append(basis)

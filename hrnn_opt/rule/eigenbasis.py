@@ -31,6 +31,9 @@ DECAY = 0.95
 PERIOD = 10
 """Steps with a gradient after which a tensor gets new bases."""
 
+GROWING = 0.2
+"""Log step lengths that are that far above their average over log time grow."""
+
 RIDGE = 1e-6
 """Share of the mean eigenvalue that is added to all: directions in which there
 is no gradient stay where they are, except for what rounding does (in float32
@@ -110,6 +113,35 @@ def moments(x, left, right):
         new(left, lambda: x @ _transposed(x)),
         new(right, lambda: _transposed(x) @ x),
     )
+
+
+def due(since, growth, log_length, limit: float):
+    """Whether all tensors get new bases: where one has waited long enough.
+
+    But not while steps are short and grow. From a first step that is too short
+    by orders of magnitude they grow tenfold in twenty steps in the coordinates
+    of the model, where most gradients agree. In eigenbases most parameters hold
+    noise, for which the RNN shortens steps, and it takes hundreds of steps.
+
+    Args:
+        since: gradients since the last turn, of each matrix, [K, ...].
+        growth: log step lengths of the matrices less their averages over log
+            time (see `step_length.average_over_log_time`), [K, ...].
+        log_length: the same log step lengths, and the log of the learning rate
+            that they are multiples of, [K, ...].
+        limit: a mean length above which bases turn anyway; 0 turns them always.
+
+    Returns:
+        Booleans [...].
+    """
+    found = ops.any(since >= PERIOD, axis=0)
+    if not limit:
+        return found
+    waits = ops.logical_and(
+        ops.mean(growth, axis=0) > GROWING,
+        ops.mean(log_length, axis=0) < math.log(limit),
+    )
+    return ops.logical_and(found, ops.logical_not(waits))
 
 
 def turned(moment, basis):

@@ -74,7 +74,7 @@ def step(
         shape = before.g_bar.shape
         averages = ops.reshape(before.g_bar, (shape[0], *g.shape))
         bases, g, averages = coordinates.enter(
-            config, segments, bases, g, averages
+            config, segments, bases, g, averages, tensors, lr
         )
         before = before._replace(g_bar=ops.reshape(averages, shape))
     g = segments.to_rows(g)

@@ -84,6 +84,11 @@ class MetaConfig:
         "eigenbasis, in Keras models: in meta-training they are not. 0 leaves "
         "all as they are. Not in the paper.",
     )
+    basis_length: float = _setting(
+        0.0,
+        "Step length below which eigenbases do not turn while step lengths "
+        "grow; 0 lets them always turn. Not in the paper.",
+    )
     length_unit: float = _setting(
         1.0,
         "Unit of step lengths, as a share of the learning rate; see "
@@ -236,6 +241,7 @@ class MetaConfig:
             "tensor_decay",
             "step_spread",
             "wide_inputs",
+            "basis_length",
         ):
             self._check(name, getattr(self, name) >= 0, "0 or positive")
         self._check(
@@ -297,6 +303,7 @@ class MetaConfig:
             step_spread=self.step_spread,
             wide_inputs=self.wide_inputs,
             eigenbasis=self.eigenbasis,
+            basis_length=self.basis_length,
             length_unit=self.length_unit,
         )
 

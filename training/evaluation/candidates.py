@@ -9,6 +9,20 @@ from hrnn_opt.rule.config import RULE_VERSION
 from training.common import checkpoints
 from training.rules.hierarchical import Hierarchical
 
+NUMBERS = {
+    "negligible": "negligible",
+    "tensor_spread": "spread",
+    "tensor_growth": "growth",
+    "tensor_decay": "decay",
+    "catch_up": "catch up",
+    "step_spread": "step spread",
+    "wide_inputs": "wide",
+    "eigenbasis": "eigenbasis",
+    "basis_length": "basis length",
+    "length_unit": "unit",
+}
+"""Numbers of the rule, as digests name them."""
+
 
 def load(name: str):
     """The rule and the meta-parameters of weights or of a checkpoint.
@@ -41,23 +55,9 @@ def digest(rule, vector) -> str:
     """A digest of the rule and its meta-parameters, for the keys of jobs."""
     version = f"rule {RULE_VERSION}"
     if isinstance(rule, Hierarchical):
-        if rule.config.negligible:
-            version += f", negligible {rule.config.negligible}"
-        if rule.config.tensor_spread:
-            version += f", spread {rule.config.tensor_spread}"
-        if rule.config.tensor_growth:
-            version += f", growth {rule.config.tensor_growth}"
-        if rule.config.tensor_decay:
-            version += f", decay {rule.config.tensor_decay}"
-        if rule.config.catch_up:
-            version += f", catch up {rule.config.catch_up}"
-        if rule.config.step_spread:
-            version += f", step spread {rule.config.step_spread}"
-        if rule.config.wide_inputs:
-            version += f", wide {rule.config.wide_inputs}"
-        if rule.config.eigenbasis:
-            version += f", eigenbasis {rule.config.eigenbasis}"
-        if rule.config.length_unit != 1:
-            version += f", unit {rule.config.length_unit}"
+        for name, label in NUMBERS.items():
+            value = getattr(rule.config, name)
+            if value != getattr(RuleConfig, name):
+                version += f", {label} {value}"
     content = version.encode() + vector.tobytes()
     return hashlib.sha256(content).hexdigest()[:12]
