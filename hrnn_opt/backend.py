@@ -59,11 +59,15 @@ def _create_variable(next_creator, **kwargs):
     return resource_variable_ops.default_variable_creator_v2(None, **kwargs)
 
 
-def uncompiled(function):
-    """Keeps a function out of `torch.compile`, which would need minutes for it.
+def untouched(function):
+    """Keeps a function out of what rewrites Python code.
 
-    With `jit_compile=True` PyTorch then compiles the model around it.
+    `torch.compile` would need minutes for it: with `jit_compile=True` PyTorch
+    then compiles the model around it. TensorFlow's AutoGraph, which converts
+    what a `tf.function` calls, would warn of syntax that it does not know.
     """
+    if NAME == "tensorflow":
+        return tf.autograph.experimental.do_not_convert(function)
     return torch.compiler.disable(function) if NAME == "torch" else function
 
 

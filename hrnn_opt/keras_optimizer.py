@@ -231,7 +231,7 @@ class HierarchicalRNN(Attended, keras.optimizers.Optimizer):
 
     # One step.
 
-    @backend.uncompiled
+    @backend.untouched
     def apply(self, grads, trainable_variables=None):
         """As in Keras; constraints act on theta.
 

@@ -15,7 +15,12 @@ SHAPES = (300, 500), (500,), (), (500, 3)
 
 BASES = {
     "weights": None,
-    "config": RuleConfig(attention=False, eigenbasis=512.0),
+    "config": RuleConfig(
+        attention=False,
+        eigenbasis=512.0,
+        tensor_growth=0.05,
+        basis_length=0.005,
+    ),
     "seed": 0,
 }
 

@@ -63,6 +63,7 @@ class Results:
             negligible=0.01,
             attention=False,
             eigenbasis=50.0,
+            basis_length=1.0,
             **NUMBERS,
         )
         self.get = functools.cache(self._get)

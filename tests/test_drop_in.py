@@ -1,6 +1,7 @@
 """What users do with other optimizers, also done with Adam."""
 
 import copy
+import logging
 import pickle
 
 import keras
@@ -99,6 +100,28 @@ def test_a_variable_without_elements_is_ignored(new, mode):
         step()
     assert np.all(variables[1].numpy() < 1)
     assert variables[0].shape == (0, 4)
+
+
+@BOTH
+def test_autograph_has_nothing_to_convert(new):
+    """Users write `@tf.function`, and call `apply` themselves."""
+    variable = tf.Variable(tf.ones([3]))
+    optimizer = new()
+    messages = []
+    handler = logging.Handler()
+    handler.emit = lambda record: messages.append(record.getMessage())
+
+    @tf.function
+    def step():
+        optimizer.apply([tf.ones([3])], [variable])
+
+    logging.getLogger("tensorflow").addHandler(handler)
+    try:
+        step()
+    finally:
+        logging.getLogger("tensorflow").removeHandler(handler)
+    assert np.all(variable.numpy() < 1)
+    assert not [m for m in messages if "AutoGraph" in m]
 
 
 def test_state_trees_have_the_same_paths_however_it_was_built():
