@@ -397,6 +397,19 @@ def test_missing_callback_is_announced(path):
         fit(model, 0, 1)
 
 
+@pytest.mark.parametrize("autograph", [True, False])
+def test_a_loop_is_told_in_its_own_line(path, autograph):
+    variable = tf.Variable(tf.ones([3]))
+    optimizer = HierarchicalRNN(weights=path, guard=True)
+
+    def step():
+        optimizer.apply([tf.ones([3])], [variable])
+
+    with pytest.warns(UserWarning, match="watches its steps") as caught:
+        tf.function(step, autograph=autograph)()
+    assert {one.filename for one in caught} == {__file__}
+
+
 def test_misuse_is_refused(path):
     with pytest.raises(ValueError, match="`guard` must be True or.*guard=1"):
         HierarchicalRNN(weights=path, guard=1)

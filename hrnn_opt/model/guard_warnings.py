@@ -2,6 +2,8 @@
 
 import warnings
 
+from hrnn_opt.model import user_line
+
 
 def warn_of_missing(optimizer):
     """Warns once if nothing tells the guard the loss."""
@@ -14,7 +16,7 @@ def warn_of_missing(optimizer):
             "loss watched, pass callbacks=[hrnn_opt.callbacks.Guard(), ...] to "
             "`fit`; a loop of your own that calls `optimizer.watch(loss)` "
             "after each step is all right.",
-            stacklevel=4,
+            stacklevel=user_line.stacklevel(),
         )
 
 
@@ -29,6 +31,6 @@ def warn_of_rollbacks(optimizer):
             f"{optimizer.first_rollback_at}. All further steps are "
             "RMSProp-like, as long as the last good ones, and ten times "
             "shorter for each further failure.",
-            stacklevel=4,
+            stacklevel=user_line.stacklevel(),
         )
     optimizer._told_rollbacks = rollbacks

@@ -9,12 +9,13 @@ def stacklevel() -> int:
     """`stacklevel` of `warnings.warn` in the function that calls this one.
 
     It points to the first frame above that is neither ours nor a framework's,
-    nor code that TensorFlow generated from one.
+    nor code that TensorFlow generated from one (or from the user's).
     """
     frame, level = sys._getframe(1), 1
     while frame.f_back is not None:
         name = frame.f_globals.get("__name__", "").split(".")[0]
-        if name not in _OURS and not name.startswith("__autograph"):
+        file = frame.f_code.co_filename
+        if name not in _OURS and "__autograph_generated" not in file:
             break
         frame, level = frame.f_back, level + 1
     return level
@@ -28,9 +29,8 @@ def evaluates() -> bool:
     """
     frame = sys._getframe(1)
     while frame is not None:
-        if frame.f_code.co_name == "fit" and "validation_data" in (
-            own := frame.f_locals
-        ):
+        own = frame.f_locals
+        if frame.f_code.co_name == "fit" and "validation_data" in own:
             return own["validation_data"] is not None
         frame = frame.f_back
     return True
