@@ -419,6 +419,8 @@ class ReferenceOptimizer:
     def roll_back(self, thetas, log_lengths):
         """Returns to these points; later steps are `fallback_step`."""
         self.log_lengths = log_lengths
+        self.debt = np.zeros_like(self.debt)
+        self.average = self.log_step.copy()
         for t, theta in enumerate(thetas):
             self.theta[t] = theta.copy()
             self.offset[t] = np.zeros_like(theta)

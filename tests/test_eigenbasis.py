@@ -280,18 +280,25 @@ def everything_of(pair):
 
 
 @pytest.mark.parametrize("mode", ["eager", "graph"])
+@pytest.mark.parametrize("waits", [False, True])
 def test_steps_after_a_failure_are_those_of_the_reference(
-    tmp_path, monkeypatch, mode
+    tmp_path, monkeypatch, mode, waits
 ):
     monkeypatch.setattr(guard, "INTERVAL", 4)
+    config = BASES | {"tensor_growth": 1e3, "basis_length": 10.0 * waits}
     pair = ReferencePair(
-        weights_file(tmp_path, **BASES),
+        weights_file(tmp_path, **config),
         mode=mode,
         guard=True,
         variables=matrices(),
     )
     gradients = turning(34)
+    if waits:
+        run = pair.run
+        pair.run = lambda given: (run(given), grow(pair))
     pair.fail(gradients[:12])
+    waited = int(pair.optimizer._slots.bases[KERNEL].since)
+    assert (waited >= 10) == waits
     before = everything_of(pair)
     for given in gradients[12:]:
         pair.step(given)

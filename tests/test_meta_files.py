@@ -1,6 +1,7 @@
 """The files that a run of meta-training writes."""
 
 import csv
+import dataclasses
 import logging
 from typing import NamedTuple
 
@@ -22,6 +23,12 @@ from training.runs.log import HEADER, RunLog
 
 def arrays(number):
     return {"state/vector": np.full(50, number, "float32")}
+
+
+def test_digests_know_all_numbers_of_the_rule():
+    fields = dataclasses.fields(RuleConfig)
+    numbers = {field.name for field in fields if field.type is float}
+    assert set(candidates.NUMBERS) == numbers
 
 
 def test_write_and_read(tmp_path):

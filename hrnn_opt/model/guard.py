@@ -28,7 +28,7 @@ from hrnn_opt.model.attended import keep_zeros
 from hrnn_opt.model.replicas import own_copy
 from hrnn_opt.rule import fallback
 from hrnn_opt.rule.products import from_vector
-from hrnn_opt.rule.state import initial_param_state
+from hrnn_opt.rule.state import TensorState, initial_param_state
 
 INTERVAL = 100
 PATIENCE = 10
@@ -173,6 +173,10 @@ class RollbackGuard:
         row[-1] = config.relative_learning_rate
         row = ops.cast(row, slots.dtype)
         slots.rates.debt.assign(ops.zeros_like(slots.rates.debt))
+        # No length grows any more: bases need not wait.
+        tensors = TensorState(*ops.unstack(backend.read(slots.tensors)))
+        tensors = tensors._replace(average=tensors.log_step)
+        slots.tensors.assign(ops.stack(tensors))
         for t, pieces in enumerate(slots.states):
             column = fresh + row * lengths[t]
             for piece in pieces:

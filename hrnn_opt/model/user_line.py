@@ -29,8 +29,9 @@ def evaluates() -> bool:
     """
     frame = sys._getframe(1)
     while frame is not None:
-        own = frame.f_locals
-        if frame.f_code.co_name == "fit" and "validation_data" in own:
-            return own["validation_data"] is not None
+        if frame.f_code.co_name == "fit":
+            own = frame.f_locals
+            if "validation_data" in own:
+                return own["validation_data"] is not None
         frame = frame.f_back
     return True

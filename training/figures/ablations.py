@@ -68,6 +68,14 @@ VARIANTS = {
     "short steps of wide tensors": Variant({"wide_inputs": 32.0}),
     # In the Keras models of the comparison, not in meta-training.
     "eigenbases": Variant({"attention": False, "eigenbasis": 256.0}),
+    "eigenbases that wait": Variant(
+        {
+            "attention": False,
+            "eigenbasis": 256.0,
+            "tensor_growth": 0.1,
+            "basis_length": 0.005,
+        }
+    ),
     "short first steps": Variant({"length_unit": 0.03}),
     "equal lengths": Variant({}, {"heavy_tailed": False}),
     "no second derivatives": Variant({}, {"second_derivatives": False}),
