@@ -103,7 +103,16 @@ def test_figure_8b_comes_along(root):
     assert "figure_8b" in results_page.rebuild(root / "out", root)
     text = (root / "training" / "figures" / "README.md").read_text()
     assert "| resnet50v2 | hrnn | 2 | 7 | 7 | 6.000 |" in text
-    assert "- Figure 8b, resnet50v2: 6.00, adam 4.00." in text
+    assert "- Figure 8b, resnet50v2, after 2 steps: 6.00, adam 4.00." in text
+
+
+def test_runs_of_figure_8b_are_compared_at_the_same_step(tmp_path):
+    path = tmp_path / "figure_8b.csv"
+    rows = ["m,hrnn,1,1,6", "m,adam,1,1,5", "m,adam,2,1,3", "m,adam,3,1,1"]
+    path.write_text("\n".join(["model,optimizer,step,seconds,loss", *rows]))
+    caption, behind = figure_8b_page.caption(path)
+    assert "| m | adam | 3 | 5 | 5 | 3.000 |" in caption
+    assert behind == ["Figure 8b, m, after 1 steps: 6.00, adam 5.00."]
 
 
 def test_figure_8b_without_the_learned_optimizer(tmp_path):

@@ -67,9 +67,10 @@ class RuleConfig:
             eigenbasis (`eigenbasis`) on every side that is at most this long; 0
             leaves all as they are. What elements are (lazy, negligible, rare)
             is then decided there. Only without attention. Not in the paper.
-        basis_length: bases do not turn while steps of matrices are shorter than
-            this and grow (`eigenbasis.due`); 0 lets them always turn. Not in
-            the paper.
+        basis_length: bases do not turn while step lengths of matrices grow and
+            the learning rate, which is the length of the first step, times the
+            factor by which they have grown is below this (`eigenbasis.due`); 0
+            lets them always turn. Not in the paper.
         length_unit: step lengths, of Eqs. 5-8, are multiples of this share of
             the learning rate. Whatever an RNN learned to begin with, with the
             right unit the first step is as long as the learning rate says

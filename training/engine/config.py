@@ -86,8 +86,9 @@ class MetaConfig:
     )
     basis_length: float = _setting(
         0.0,
-        "Step length below which eigenbases do not turn while step lengths "
-        "grow; 0 lets them always turn. Not in the paper.",
+        "Learning rate times growth of step lengths since the first step below "
+        "which eigenbases do not turn while these grow; 0 lets them always "
+        "turn. Not in the paper.",
     )
     length_unit: float = _setting(
         1.0,

@@ -113,12 +113,14 @@ def depth_width(n: dict) -> tuple[str, list]:
         for r in n["rows"]
         if r["ratio"] > 1
     ]
-    growth = (
-        ""
-        if n["growth"] is None
-        else " The largest ratio is "
-        f"{number(n['growth'])} times that of ResNet-20 x1."
-    )
+    growth = ""
+    if n["growth"] is not None:
+        growth = (
+            " The largest ratio is "
+            f"{number(n['growth'])} times that of ResNet-20 x1."
+            if n["growth"] > 1
+            else " No ratio is larger than that of ResNet-20 x1."
+        )
     return (
         "ResNets v2 with batch normalization on CIFAR-10 (x4: four times "
         "as many channels), minibatches of "

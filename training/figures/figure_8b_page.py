@@ -21,19 +21,21 @@ def caption(path: pathlib.Path) -> tuple[str, list]:
     rows, behind = [], []
     for model in dict.fromkeys(model for model, _ in runs):
         own = {o: run for (m, o), run in runs.items() if m == model}
-        last = {
-            o: float(np.median([loss for _, loss in run[-LAST:]]))
-            for o, run in own.items()
-        }
         for o, run in own.items():
             largest = max(loss for _, loss in run)
             rows.append([model, o, run[-1][0], number(run[0][1]),
-                         number(largest), f"{last[o]:.3f}"])  # fmt: skip
-        winner = min(last, key=last.get)
-        if "hrnn" in last and winner != "hrnn":
+                         number(largest), f"{_last(run):.3f}"])  # fmt: skip
+        # Runs of different lengths are compared where the shortest one ends.
+        end = min(run[-1][0] for run in own.values())
+        there = {
+            o: _last([line for line in run if line[0] <= end])
+            for o, run in own.items()
+        }
+        winner = min(there, key=there.get)
+        if "hrnn" in there and winner != "hrnn":
             behind.append(
-                f"Figure 8b, {model}: {last['hrnn']:.2f}, {winner} "
-                f"{last[winner]:.2f}."
+                f"Figure 8b, {model}, after {end} steps: "
+                f"{there['hrnn']:.2f}, {winner} {there[winner]:.2f}."
             )
     return (
         'Training loss of ImageNet architectures from scratch ("last" is the '
@@ -45,3 +47,8 @@ def caption(path: pathlib.Path) -> tuple[str, list]:
         ),
         behind,
     )
+
+
+def _last(run) -> float:
+    """Median loss of the last lines."""
+    return float(np.median([loss for _, loss in run[-LAST:]]))
