@@ -34,6 +34,9 @@ STYLES = {
     name: palette.style(k) for k, name in enumerate(optimizers.OPTIMIZERS)
 }
 
+DASHES = [(0, (1, 1)), (0, (6, 2)), (0, (2, 4)), (0, (6, 2, 1, 2))]
+"""Lines of one optimizer at several learning rates."""
+
 
 class Finished(NamedTuple):
     """A run found in a folder."""
@@ -111,7 +114,7 @@ def plot(runs: dict[str, list[Finished]], path: pathlib.Path):
             colour, style = STYLES[run.settings.optimizer].values()
             if run.settings.learning_rate is not None:
                 # Beside runs at other rates, and at the default one.
-                style = (0, (1, 1 + others[run.settings.optimizer]))
+                style = DASHES[others[run.settings.optimizer] % len(DASHES)]
                 others[run.settings.optimizer] += 1
             panel.plot(steps, run.losses, color=colour, alpha=0.2, linewidth=1)
             panel.plot(
