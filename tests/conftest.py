@@ -103,7 +103,9 @@ def plain_weights(tmp_path_factory):
     """
     path = tmp_path_factory.mktemp("weights") / "plain.npz"
     loaded = weights.load("wide")
-    config = dataclasses.replace(loaded.config, eigenbasis=0.0)
+    config = dataclasses.replace(
+        loaded.config, eigenbasis=0.0, basis_length=0.0
+    )
     weights.save(path, config, loaded.vector)
     return path
 

@@ -83,13 +83,14 @@ def train(optimizer, data, seed: int, epochs: int, batch: int, bar) -> Curve:
     # Whole batches only, so that each step's loss weighs the same.
     n = len(data.y_train) // batch * batch
     steps = _Steps(bar)
+    own = isinstance(optimizer, HierarchicalRNN)
     model.fit(
         data.x_train[:n],
         data.y_train[:n],
         batch_size=batch,
         epochs=epochs,
         verbose=0,
-        callbacks=[AttentionSwap(), steps],
+        callbacks=[AttentionSwap(), steps] if own else [steps],
     )
     loss, _ = model.evaluate(data.x_train, data.y_train, verbose=0)
     _, accuracy = model.evaluate(data.x_test, data.y_test, verbose=0)

@@ -39,16 +39,16 @@ def run(seconds: float, only: str | None = None) -> dict:
             continue
         updates = [
             Update(
-                candidates.optimizer(
-                    Hierarchical(
-                        dataclasses.replace(rule.config, eigenbasis=limit)
-                    ),
-                    vector,
-                ),
+                candidates.optimizer(Hierarchical(config), vector),
                 variables_of([*shapes, LAST]),
                 "graph",
             )
-            for limit in (0.0, LIMIT)
+            for config in (
+                dataclasses.replace(
+                    rule.config, eigenbasis=0.0, basis_length=0.0
+                ),
+                dataclasses.replace(rule.config, eigenbasis=LIMIT),
+            )
         ]
         first = [update.first()[0] for update in updates]
         size = sum(map(math.prod, shapes))
